@@ -51,7 +51,7 @@ uint8_t *buf_reserve(struct buf *buf, size_t more)
 
 	if (buf->failed)
 		return NULL;
-	if (more <= buf->size - buf->len)
+	if (buf->data != NULL && more <= buf->size - buf->len)
 		return buf->data + buf->len;
 	size = buf->size < BUF_MIN ? BUF_MIN : buf->size * 2;
 	if (size < buf->len + more)

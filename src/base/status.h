@@ -60,7 +60,7 @@ enum grpc_code {
 	X(TIMEOUT, UNAVAILABLE, true, "etcdserver: request timed out")                                   \
 	X(STOPPED, UNAVAILABLE, true, "etcdserver: server stopped")                                      \
 	X(DEADLINE_EXCEEDED, DEADLINE_EXCEEDED, true, "context deadline exceeded")                       \
-	X(CANCELED, CANCELED, true, "etcdserver: request canceled")                                      \
+	X(CANCELED, CANCELED, true, "context canceled")                                                  \
 	X(NOT_FOUND, NOT_FOUND, false, "Not Found")                                                      \
 	X(METHOD_NOT_ALLOWED, UNIMPLEMENTED, false, "Method Not Allowed")                                \
 	X(UNIMPLEMENTED, UNIMPLEMENTED, false, "unimplemented")                                          \
@@ -68,6 +68,7 @@ enum grpc_code {
 	X(IO_ERROR, UNAVAILABLE, true, "etcdserver: storage failed, see the server's log")               \
 	X(DISK_FULL, UNAVAILABLE, true, "etcdserver: no space left on the server's disk")                \
 	X(BAD_RECORD, INTERNAL, false, "etcdserver: a log record could not be read")                     \
+	X(HALF_APPLIED, INTERNAL, false, "etcdserver: a log record failed half-way")                     \
 	X(BAD_CONFIG, FAILED_PRECONDITION, false, "the configuration is not valid")                      \
 	X(BUSY, UNAVAILABLE, true, "the data directory is in use by another server")                     \
 	X(INTERNAL, INTERNAL, false, "etcdserver: internal error, see the server's log")

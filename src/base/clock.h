@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The two clocks. Nothing under src/state reads either. */
+#ifndef KETA_CLOCK_H
+#define KETA_CLOCK_H
+
+#include <stdint.h>
+
+/* Monotonic: for time-outs, durations and leases. */
+int64_t clock_ms(void);
+int64_t clock_us(void);
+
+/* Milliseconds since 1970: for people and for records that carry a time. */
+int64_t clock_wall_ms(void);
+
+#endif
