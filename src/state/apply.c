@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "state/apply.h"
+
+#include "state/compact.h"
+#include "state/maintenance.h"
+#include "state/quota.h"
+#include "state/txn.h"
+#include "state/write.h"
+
+static bool is_node_failure(enum status_code status)
+{
+	return status == STATUS_IO_ERROR || status == STATUS_DISK_FULL || status == STATUS_BUSY;
+}
+
+/* SQLite may give up the whole transaction when it runs out of memory. What came
+ * after would be committed statement by statement. */
+static bool is_rolled_back(const struct store *st)
+{
+	return sqlite3_get_autocommit(st->view.db) != 0;
+}
+
+static enum status_code apply_put(struct store *st, const Pb__PutRequest *request, struct arena *arena,
+                                  ProtobufCMessage **out)
+{
+	Pb__PutResponse *response;
+	enum status_code status;
+
+	if (st->alarm_corrupt)
+		return STATUS_CORRUPT;
+	if (st->alarm_nospace)
+		return STATUS_NO_SPACE;
+	status = write_check_put(st, request);
+	if (status == STATUS_OK)
+		status = write_put(st, request, arena, &response);
+	if (status == STATUS_OK)
+		*out = &response->base;
+	return status;
+}
+
+static enum status_code apply_delete_range(struct store *st, const Pb__DeleteRangeRequest *request,
+                                           struct arena *arena, ProtobufCMessage **out)
+{
+	Pb__DeleteRangeResponse *response;
+	enum status_code status;
+
+	if (st->alarm_corrupt)
+		return STATUS_CORRUPT;
+	status = write_delete_range(st, request, arena, &response);
+	if (status == STATUS_OK)
+		*out = &response->base;
+	return status;
+}
+
+static enum status_code apply_txn(struct store *st, const Pb__TxnRequest *request, struct arena *arena,
+                                  ProtobufCMessage **out)
+{
+	Pb__TxnResponse *response;
+	enum status_code status;
+
+	if (st->alarm_corrupt)
+		return STATUS_CORRUPT;
+	if (st->alarm_nospace && quota_txn_cost(request) > 0)
+		return STATUS_NO_SPACE;
+	status = txn_apply(st, request, arena, &response);
+	if (status == STATUS_OK)
+		*out = &response->base;
+	return status;
+}
+
+static enum status_code apply_compaction(struct store *st, const Pb__CompactionRequest *request,
+                                         struct arena *arena, ProtobufCMessage **out)
+{
+	Pb__CompactionResponse *response = arena_alloc(arena, sizeof *response);
+	enum status_code status;
+
+	if (st->alarm_corrupt)
+		return STATUS_CORRUPT;
+	if (response == NULL)
+		return STATUS_NO_MEMORY;
+	pb__compaction_response__init(response);
+	response->header = write_header(st->view.state.revision, arena);
+	if (response->header == NULL)
+		return STATUS_NO_MEMORY;
+	status = compact_apply(st, request->revision);
+	if (status == STATUS_OK)
+		*out = &response->base;
+	return status;
+}
+
+static enum status_code apply_alarm(struct store *st, const Pb__AlarmRequest *request, struct arena *arena,
+                                    ProtobufCMessage **out)
+{
+	Pb__AlarmResponse *response;
+	enum status_code status = maintenance_apply_alarm(st, request, arena, &response);
+
+	if (status == STATUS_OK)
+		*out = &response->base;
+	return status;
+}
+
+static enum status_code dispatch(struct store *st, const Pb__Record *rec, struct arena *arena,
+                                 ProtobufCMessage **response)
+{
+	if (rec->cluster_id != st->view.state.cluster_id)
+		return STATUS_BAD_RECORD; /* of another cluster: not ours to apply */
+	if (rec->cluster_id == 0 && rec->request_case != PB__RECORD__REQUEST_GENESIS)
+		return STATUS_BAD_RECORD; /* there is no cluster yet */
+	switch (rec->request_case) {
+	case PB__RECORD__REQUEST_GENESIS:
+		return maintenance_apply_genesis(st, rec->genesis);
+	case PB__RECORD__REQUEST_PUT:
+		return apply_put(st, rec->put, arena, response);
+	case PB__RECORD__REQUEST_DELETE_RANGE:
+		return apply_delete_range(st, rec->delete_range, arena, response);
+	case PB__RECORD__REQUEST_TXN:
+		return apply_txn(st, rec->txn, arena, response);
+	case PB__RECORD__REQUEST_COMPACTION:
+		return apply_compaction(st, rec->compaction, arena, response);
+	case PB__RECORD__REQUEST_ALARM:
+		return apply_alarm(st, rec->alarm, arena, response);
+	default:
+		return STATUS_UNIMPLEMENTED;
+	}
+}
+
+enum status_code apply(struct store *st, const Pb__Record *rec, int64_t offset, bool undoable,
+                       struct arena *arena, struct applied *out)
+{
+	enum status_code status = store_record_begin(st, undoable);
+	bool refused;
+
+	*out = (struct applied){0};
+	if (status != STATUS_OK)
+		return status;
+	out->status = dispatch(st, rec, arena, &out->response);
+	if (is_node_failure(out->status) || (out->status != STATUS_OK && is_rolled_back(st)))
+		return out->status;
+	refused = out->status != STATUS_OK;
+	if (refused) {
+		out->response = NULL;
+		if (st->changes > 0 && !undoable)
+			return STATUS_HALF_APPLIED;
+	}
+	out->changes = refused ? 0 : st->changes;
+	status = store_record_end(st, undoable, refused);
+	out->revision = st->view.state.revision;
+	st->view.state.applied_offset = offset;
+	return status;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Apply: record in, response out. The same record on the same state gives the
+ * same state and the same response, on every node and at every time: nothing
+ * below this header reads a clock, draws a random number, looks at a
+ * configuration or waits for anybody. A test looks at the includes.
+ */
+#ifndef KETA_APPLY_H
+#define KETA_APPLY_H
+
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/status.h"
+#include "record.pb-c.h"
+#include "state/store.h"
+
+struct applied {
+	enum status_code status;    /* what the proposer is told */
+	ProtobufCMessage *response; /* in the arena; NULL unless status is OK */
+	int64_t changes;            /* versions that it made, all of one revision */
+	int64_t revision;           /* of those, or the newest */
+};
+
+/* Applies one record in the open transaction. A refusal is a result too: it is
+ * in out->status, and the record has changed nothing.
+ *
+ * Returns STATUS_OK, or why this node cannot go on: an I/O error, a full disk.
+ * STATUS_HALF_APPLIED: the record failed after it had changed something and
+ * 'undoable' was false. Roll back and apply the batch again with it true,
+ * which costs more and can take the one record back. */
+enum status_code apply(struct store *st, const Pb__Record *rec, int64_t offset, bool undoable,
+                       struct arena *arena, struct applied *out);
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "state/schema.h"
+
+#include <stdio.h>
+
+#include "base/logger.h"
+
+static const char *const TEXTS[SQL_COUNT] = {
+#define X(name, text) [SQL_##name] = text,
+	SQL_READ_TABLE(X) SQL_WRITE_TABLE(X)
+#undef X
+};
+
+static const char DEFINITION[] =
+	"CREATE TABLE version ("
+	" id INTEGER PRIMARY KEY,"
+	" key BLOB NOT NULL,"
+	" mod INTEGER NOT NULL,"      /* the revision that made it */
+	" created INTEGER NOT NULL,"  /* the key's create revision; 0 in a deletion */
+	" version INTEGER NOT NULL,"  /* counts from 1 at each creation; 0 in a deletion */
+	" lease INTEGER NOT NULL,"
+	" previous INTEGER NOT NULL," /* the version that this one supersedes, or 0 */
+	" deleted INTEGER NOT NULL,"
+	" value BLOB NOT NULL);"      /* last, so that reading the rest touches no overflow page */
+	"CREATE TABLE current ("
+	" key BLOB PRIMARY KEY,"
+	" id INTEGER NOT NULL,"       /* of the same version in 'version' */
+	" mod INTEGER NOT NULL, created INTEGER NOT NULL, version INTEGER NOT NULL, lease INTEGER NOT NULL,"
+	" value BLOB NOT NULL) WITHOUT ROWID;"
+	"CREATE TABLE superseded (key BLOB NOT NULL, id INTEGER NOT NULL, deleted INTEGER NOT NULL,"
+	" PRIMARY KEY (key, id)) WITHOUT ROWID;"
+	"CREATE TABLE lease (id INTEGER PRIMARY KEY, ttl_sec INTEGER NOT NULL);"
+	"CREATE TABLE alarm (member_id INTEGER NOT NULL, kind INTEGER NOT NULL,"
+	" PRIMARY KEY (member_id, kind)) WITHOUT ROWID;"
+	"CREATE TABLE member (id INTEGER PRIMARY KEY, name TEXT NOT NULL, client_urls TEXT NOT NULL);"
+	/* The one row of scalars; see struct store_state. */
+	"CREATE TABLE state ("
+	" one INTEGER PRIMARY KEY CHECK (one = 1),"
+	" log_kind TEXT NOT NULL DEFAULT 'embedded',"
+	" applied_offset INTEGER NOT NULL, revision INTEGER NOT NULL, compact_revision INTEGER NOT NULL,"
+	" compacted_id INTEGER NOT NULL, last_id INTEGER NOT NULL, term INTEGER NOT NULL,"
+	" cluster_id INTEGER NOT NULL, member_id INTEGER NOT NULL, logical_bytes INTEGER NOT NULL,"
+	" keys INTEGER NOT NULL, hash INTEGER NOT NULL);"
+	"INSERT INTO state VALUES (1, 'embedded', 0, 1, -1, 0, 0, 1, 0, 0, 0, 0, 0);";
+
+const char *schema_sql(enum sql which)
+{
+	return TEXTS[which];
+}
+
+enum status_code schema_translate(int sqlite_code)
+{
+	switch (sqlite_code & 0xff) {
+	case SQLITE_OK:
+	case SQLITE_ROW:
+	case SQLITE_DONE:
+		return STATUS_OK;
+	case SQLITE_FULL:
+		return STATUS_DISK_FULL;
+	case SQLITE_NOMEM:
+		return STATUS_NO_MEMORY;
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+		return STATUS_BUSY;
+	default:
+		return STATUS_IO_ERROR;
+	}
+}
+
+static enum status_code read_pragma(sqlite3 *db, const char *sql, int *value)
+{
+	sqlite3_stmt *stmt = NULL;
+	int code = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL);
+
+	if (code == SQLITE_OK)
+		code = sqlite3_step(stmt);
+	if (code == SQLITE_ROW)
+		*value = sqlite3_column_int(stmt, 0);
+	sqlite3_finalize(stmt);
+	return code == SQLITE_NOTADB ? STATUS_BAD_CONFIG : schema_translate(code);
+}
+
+enum status_code schema_check(sqlite3 *db, bool *empty)
+{
+	int application = 0, version = 0, tables = 0;
+	enum status_code status = read_pragma(db, "PRAGMA application_id", &application);
+
+	if (status == STATUS_OK)
+		status = read_pragma(db, "PRAGMA user_version", &version);
+	if (status == STATUS_OK)
+		status = read_pragma(db, "SELECT count(*) FROM sqlite_schema", &tables);
+	if (status != STATUS_OK)
+		return status;
+	*empty = application == 0 && version == 0 && tables == 0;
+	if (*empty)
+		return STATUS_OK;
+	if (application != SCHEMA_APPLICATION_ID) {
+		logger_error("store", "the database file was not made by Keta", LOG_END);
+		return STATUS_BAD_CONFIG;
+	}
+	if (version > SCHEMA_VERSION) {
+		logger_error("store", "the database was written by a newer version of Keta; run that one",
+		             LOG_I64("schema_version", version), LOG_I64("known_version", SCHEMA_VERSION),
+		             LOG_END);
+		return STATUS_BAD_CONFIG;
+	}
+	return STATUS_OK;
+}
+
+/* One transaction: a crash leaves an empty database or a complete one. */
+enum status_code schema_create(sqlite3 *db)
+{
+	char marks[128];
+	int code;
+
+	snprintf(marks, sizeof marks, "PRAGMA application_id = %d; PRAGMA user_version = %d;",
+	         SCHEMA_APPLICATION_ID, SCHEMA_VERSION);
+	code = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+	if (code == SQLITE_OK)
+		code = sqlite3_exec(db, DEFINITION, NULL, NULL, NULL);
+	if (code == SQLITE_OK)
+		code = sqlite3_exec(db, marks, NULL, NULL, NULL);
+	if (code == SQLITE_OK)
+		code = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+	return schema_translate(code);
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The database: its tables, its version, and every SQL statement of the
+ * server, each named once.
+ *
+ *   current     the newest version of each key that exists, with its value
+ *   version     every change of a key, in revision order, with its value
+ *   superseded  which versions a key had before, and its deletions
+ *
+ * A read of the newest version looks in one place, which history does not make
+ * larger; a watch that catches up reads 'version' from one point to the end; a
+ * read at an old revision finds the version in 'superseded'. The newest value
+ * is there twice: keeping it in 'version' alone made a listing of 100,000 keys
+ * six times slower, moving it there when it is superseded wrote as much.
+ *
+ * version.id orders all changes. It is at least revision << REVISION_SHIFT and
+ * grows by one within a revision, so the first change of a revision is found
+ * without an index, and a revision may still have any number of changes.
+ */
+#ifndef KETA_SCHEMA_H
+#define KETA_SCHEMA_H
+
+#include <sqlite3.h>
+#include <stdbool.h>
+
+#include "base/status.h"
+
+enum {
+	SCHEMA_VERSION = 1,
+	SCHEMA_APPLICATION_ID = 0x4b657461, /* "Keta" */
+	REVISION_SHIFT = 20,
+};
+
+/* In 'read' statements ?1 is a key, ?2 the end of the range (exclusive), ?3
+ * the last version id that the read may see; the _FROM forms have no end. */
+#define SQL_READ_TABLE(X)                                                                                \
+	X(BEGIN, "BEGIN")                                                                                \
+	X(COMMIT, "COMMIT")                                                                              \
+	X(STATE, "SELECT applied_offset, revision, compact_revision, compacted_id, last_id, term,"       \
+	         " cluster_id, member_id, logical_bytes, keys, hash FROM state")                         \
+	X(GET, "SELECT key, mod, created, version, lease, value, id FROM current WHERE key = ?1")        \
+	X(SUPERSEDED_AT, "SELECT id, deleted FROM superseded WHERE key = ?1 AND id <= ?3"                \
+	                 " ORDER BY id DESC LIMIT 1")                                                   \
+	X(VERSION, "SELECT key, mod, created, version, lease, value, id FROM version WHERE id = ?1")     \
+	X(SCAN, "SELECT key, mod, created, version, lease, value, id FROM current"                       \
+	        " WHERE key >= ?1 AND key < ?2 ORDER BY key")                                            \
+	X(SCAN_FROM, "SELECT key, mod, created, version, lease, value, id FROM current"                  \
+	             " WHERE key >= ?1 ORDER BY key")                                                    \
+	X(SCAN_AT, "SELECT key, id, 0 AS deleted FROM current WHERE key >= ?1 AND key < ?2"              \
+	           " AND id <= ?3 UNION ALL SELECT key, id, deleted FROM superseded"                     \
+	           " WHERE key >= ?1 AND key < ?2 AND id <= ?3 ORDER BY key, id")                        \
+	X(SCAN_AT_FROM, "SELECT key, id, 0 AS deleted FROM current WHERE key >= ?1"                      \
+	                " AND id <= ?3 UNION ALL SELECT key, id, deleted FROM superseded"                \
+	                " WHERE key >= ?1 AND id <= ?3 ORDER BY key, id")                                \
+	X(SKIP, "SELECT key FROM current WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT 1 OFFSET ?3")   \
+	X(SKIP_FROM, "SELECT key FROM current WHERE key >= ?1 ORDER BY key LIMIT 1 OFFSET ?3")           \
+	X(COUNT_TO, "SELECT count(*) FROM current WHERE key >= ?1 AND key < ?2")                            \
+	X(COUNT_FROM, "SELECT count(*) FROM current WHERE key >= ?1")                                    \
+	X(FIRST_ID, "SELECT id FROM version WHERE id >= ?1 AND mod >= ?2 ORDER BY id LIMIT 1")           \
+	X(LEASE, "SELECT 1 FROM lease WHERE id = ?1")                                                    \
+	X(ALARMS, "SELECT member_id, kind FROM alarm ORDER BY kind, member_id")                          \
+	X(MEMBERS, "SELECT id, name, client_urls FROM member ORDER BY id")
+
+#define SQL_WRITE_TABLE(X)                                                                               \
+	X(BEGIN_WRITE, "BEGIN IMMEDIATE")                                                                \
+	X(ROLLBACK, "ROLLBACK")                                                                          \
+	X(SAVEPOINT, "SAVEPOINT record")                                                                 \
+	X(RELEASE, "RELEASE record")                                                                     \
+	X(ROLLBACK_TO, "ROLLBACK TO record")                                                             \
+	X(SET_STATE, "UPDATE state SET applied_offset = ?1, revision = ?2, compact_revision = ?3,"       \
+	             " compacted_id = ?4, last_id = ?5, term = ?6, cluster_id = ?7, member_id = ?8,"     \
+	             " logical_bytes = ?9, keys = ?10, hash = ?11")                                      \
+	X(ADD_VERSION, "INSERT INTO version (id, key, mod, created, version, lease, previous, deleted,"  \
+	               " value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")                            \
+	X(ADD_CURRENT, "INSERT INTO current (key, id, mod, created, version, lease, value)"              \
+	               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")                                           \
+	X(SET_CURRENT, "UPDATE current SET id = ?2, mod = ?3, created = ?4, version = ?5, lease = ?6,"   \
+	               " value = ?7 WHERE key = ?1")                                                     \
+	X(DROP_CURRENT, "DELETE FROM current WHERE key = ?1")                                            \
+	X(ADD_SUPERSEDED, "INSERT INTO superseded (key, id, deleted) VALUES (?1, ?2, ?3)")               \
+	X(DROP_SUPERSEDED, "DELETE FROM superseded WHERE key = ?1 AND id = ?2")                          \
+	X(DROP_VERSION, "DELETE FROM version WHERE id = ?1")                                             \
+	X(COMPACTABLE, "SELECT id, key, mod, previous, deleted, length(value) FROM version"              \
+	               " WHERE id > ?1 ORDER BY id LIMIT ?2")                                            \
+	X(VALUE_LENGTH, "SELECT length(value) FROM version WHERE id = ?1")                               \
+	X(ADD_ALARM, "INSERT OR IGNORE INTO alarm (member_id, kind) VALUES (?1, ?2)")                              \
+	X(DROP_ALARM, "DELETE FROM alarm WHERE member_id = ?1 AND kind = ?2")                            \
+	X(ADD_MEMBER, "INSERT OR REPLACE INTO member (id, name, client_urls) VALUES (?1, ?2, ?3)")
+
+enum sql {
+#define X(name, text) SQL_##name,
+	SQL_READ_TABLE(X) SQL_WRITE_TABLE(X)
+#undef X
+	    SQL_COUNT,
+	SQL_READ_COUNT = SQL_BEGIN_WRITE,
+};
+
+/* The statement's text. */
+const char *schema_sql(enum sql which);
+
+/* Looks whether the database of a just opened connection is empty or Keta's,
+ * changing nothing. STATUS_BAD_CONFIG when it is another's or newer than this
+ * binary; STATUS_IO_ERROR, STATUS_DISK_FULL. */
+enum status_code schema_check(sqlite3 *db, bool *empty);
+
+/* Makes the tables in an empty one. */
+enum status_code schema_create(sqlite3 *db);
+
+/* What an SQLite result means to the rest of the server. */
+enum status_code schema_translate(int sqlite_code);
+
+#endif

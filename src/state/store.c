@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "state/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/logger.h"
+#include "rpc.pb-c.h"
+
+/* Keeps the file to this process and the write-ahead log's index in its memory,
+ * so that reads make no system call to lock (sqlite.org/vfs.html). */
+static const char DEFAULT_VFS[] = "unix-excl";
+
+static int on_wal(void *arg, sqlite3 *db, const char *name, int pages)
+{
+	struct store *st = arg;
+
+	(void)db;
+	(void)name;
+	st->wal_pages = pages;
+	return SQLITE_OK;
+}
+
+/* The directory's own entry must be on disk before anything in it is promised. */
+static enum status_code make_directory(const char *dir)
+{
+	char *parent, *slash;
+	int fd;
+
+	if (mkdir(dir, 0700) != 0) {
+		if (errno == EEXIST)
+			return STATUS_OK;
+		logger_error("store", "cannot create the data directory", LOG_STR("dir", dir),
+		             LOG_STR("error", strerror(errno)), LOG_END);
+		return errno == ENOSPC ? STATUS_DISK_FULL : STATUS_BAD_CONFIG;
+	}
+	parent = strdup(dir);
+	if (parent == NULL)
+		return STATUS_NO_MEMORY;
+	slash = strrchr(parent, '/');
+	if (slash != NULL)
+		slash[1] = '\0';
+	fd = open(slash != NULL ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(parent);
+	if (fd >= 0) {
+		fsync(fd);
+		close(fd);
+	}
+	return STATUS_OK;
+}
+
+static enum status_code lock_directory(struct store *st, const char *dir)
+{
+	char path[4096];
+
+	snprintf(path, sizeof path, "%s/keta.lock", dir);
+	st->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (st->lock_fd < 0) {
+		logger_error("store", "cannot open the lock file", LOG_STR("file", path),
+		             LOG_STR("error", strerror(errno)), LOG_END);
+		return errno == ENOSPC ? STATUS_DISK_FULL : STATUS_BAD_CONFIG;
+	}
+	if (flock(st->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+		logger_error("store", "the data directory is in use by another server", LOG_STR("dir", dir),
+		             LOG_END);
+		return STATUS_BUSY;
+	}
+	return STATUS_OK;
+}
+
+static enum status_code load_alarms(struct store *st)
+{
+	sqlite3_stmt *stmt = st->view.stmts[SQL_ALARMS];
+	int code;
+
+	st->alarm_nospace = st->alarm_corrupt = false;
+	while ((code = sqlite3_step(stmt)) == SQLITE_ROW) {
+		int kind = sqlite3_column_int(stmt, 1);
+
+		st->alarm_nospace |= kind == PB__ALARM_TYPE__NOSPACE;
+		st->alarm_corrupt |= kind == PB__ALARM_TYPE__CORRUPT;
+	}
+	sqlite3_reset(stmt);
+	return code == SQLITE_DONE ? STATUS_OK : view_failed(&st->view, code);
+}
+
+static void publish(struct store *st)
+{
+	pthread_mutex_lock(&st->lock);
+	st->published = st->saved;
+	st->published_nospace = st->alarm_nospace;
+	st->published_corrupt = st->alarm_corrupt;
+	pthread_mutex_unlock(&st->lock);
+}
+
+enum status_code store_open(const struct store_options *options, struct store **out)
+{
+	struct store *st = calloc(1, sizeof *st);
+	enum status_code status;
+
+	if (st == NULL)
+		return STATUS_NO_MEMORY;
+	st->lock_fd = -1;
+	pthread_mutex_init(&st->lock, NULL);
+	st->vfs = strdup(options->vfs != NULL ? options->vfs : DEFAULT_VFS);
+	if (st->vfs == NULL || asprintf(&st->path, "%s/keta.db", options->dir) < 0) {
+		st->path = NULL;
+		status = STATUS_NO_MEMORY;
+		goto fail;
+	}
+	status = make_directory(options->dir);
+	if (status == STATUS_OK)
+		status = lock_directory(st, options->dir);
+	if (status == STATUS_OK)
+		status = view_open(&st->view, st->path, st->vfs, NULL);
+	if (status == STATUS_OK)
+		status = view_read_state(&st->view);
+	if (status == STATUS_OK)
+		status = load_alarms(st);
+	if (status != STATUS_OK)
+		goto fail;
+	sqlite3_wal_hook(st->view.db, on_wal, st);
+	st->saved = st->view.state;
+	/* A crash may have cut a compaction short; the first step finds out. */
+	st->compacting = st->saved.compact_revision > 0;
+	publish(st);
+	*out = st;
+	return STATUS_OK;
+fail:
+	store_close(st);
+	return status;
+}
+
+void store_close(struct store *st)
+{
+	if (st == NULL)
+		return;
+	if (st->view.db != NULL)
+		view_close(&st->view);
+	if (st->lock_fd >= 0)
+		close(st->lock_fd);
+	pthread_mutex_destroy(&st->lock);
+	free(st->path);
+	free(st->vfs);
+	free(st);
+}
+
+void store_published(struct store *st, struct store_state *state, bool *alarm_nospace, bool *alarm_corrupt)
+{
+	pthread_mutex_lock(&st->lock);
+	*state = st->published;
+	*alarm_nospace = st->published_nospace;
+	*alarm_corrupt = st->published_corrupt;
+	pthread_mutex_unlock(&st->lock);
+}
+
+enum status_code store_view(struct store *st, struct view *view)
+{
+	return view_open(view, st->path, st->vfs, &st->commits);
+}
+
+enum status_code store_begin(struct store *st)
+{
+	return view_run(&st->view, SQL_BEGIN_WRITE);
+}
+
+static enum status_code save_state(struct store *st)
+{
+	const struct store_state *state = &st->view.state;
+	sqlite3_stmt *stmt = st->view.stmts[SQL_SET_STATE];
+
+	sqlite3_bind_int64(stmt, 1, state->applied_offset);
+	sqlite3_bind_int64(stmt, 2, state->revision);
+	sqlite3_bind_int64(stmt, 3, state->compact_revision);
+	sqlite3_bind_int64(stmt, 4, state->compacted_id);
+	sqlite3_bind_int64(stmt, 5, state->last_id);
+	sqlite3_bind_int64(stmt, 6, (int64_t)state->term);
+	sqlite3_bind_int64(stmt, 7, (int64_t)state->cluster_id);
+	sqlite3_bind_int64(stmt, 8, (int64_t)state->member_id);
+	sqlite3_bind_int64(stmt, 9, state->logical_bytes);
+	sqlite3_bind_int64(stmt, 10, state->keys);
+	sqlite3_bind_int64(stmt, 11, (int64_t)state->hash);
+	return view_run(&st->view, SQL_SET_STATE);
+}
+
+enum status_code store_commit(struct store *st)
+{
+	enum status_code status = save_state(st);
+
+	if (status == STATUS_OK)
+		status = view_run(&st->view, SQL_COMMIT);
+	if (status != STATUS_OK) {
+		store_rollback(st);
+		return status;
+	}
+	st->saved = st->view.state;
+	atomic_fetch_add(&st->commits, 1);
+	publish(st);
+	return STATUS_OK;
+}
+
+void store_rollback(struct store *st)
+{
+	/* SQLite has rolled back by itself after some errors. */
+	if (!sqlite3_get_autocommit(st->view.db))
+		view_run(&st->view, SQL_ROLLBACK);
+	st->view.state = st->saved;
+	st->changes = 0;
+	st->compacting = st->saved.compact_revision > 0;
+	/* Only this thread writes what is published: it may read it without the lock. */
+	st->alarm_nospace = st->published_nospace;
+	st->alarm_corrupt = st->published_corrupt;
+}
+
+enum status_code store_record_begin(struct store *st, bool undoable)
+{
+	st->changes = 0;
+	st->record_start = st->view.state;
+	return undoable ? view_run(&st->view, SQL_SAVEPOINT) : STATUS_OK;
+}
+
+enum status_code store_record_end(struct store *st, bool undoable, bool undo)
+{
+	enum status_code status = STATUS_OK;
+
+	if (undo && undoable) {
+		st->view.state = st->record_start;
+		st->changes = 0;
+		status = view_run(&st->view, SQL_ROLLBACK_TO);
+	}
+	if (status == STATUS_OK && undoable)
+		status = view_run(&st->view, SQL_RELEASE);
+	if (st->changes > 0)
+		st->view.state.revision++;
+	st->changes = 0;
+	return status;
+}
+
+int64_t store_revision(const struct store *st)
+{
+	return st->view.state.revision + (st->changes > 0);
+}
+
+int64_t version_cost(size_t key_len, size_t value_len)
+{
+	/* Key and value stand in 'version'; the key also in an index of what exists or existed. */
+	return (int64_t)(2 * key_len + value_len) + VERSION_OVERHEAD_BYTES;
+}
+
+static int64_t next_id(const struct store *st)
+{
+	int64_t first = (st->view.state.revision + 1) << REVISION_SHIFT;
+
+	return st->view.state.last_id >= first ? st->view.state.last_id + 1 : first;
+}
+
+/* A NULL pointer would bind NULL rather than an empty value. */
+static void bind_value(sqlite3_stmt *stmt, int at, const struct change *change)
+{
+	sqlite3_bind_blob(stmt, at, change->value_len > 0 ? (const void *)change->value : "",
+	                  (int)change->value_len, SQLITE_STATIC);
+}
+
+static enum status_code add_version(struct store *st, const struct change *change, int64_t id)
+{
+	sqlite3_stmt *stmt = st->view.stmts[SQL_ADD_VERSION];
+
+	sqlite3_bind_int64(stmt, 1, id);
+	sqlite3_bind_blob(stmt, 2, change->key, (int)change->key_len, SQLITE_STATIC);
+	sqlite3_bind_int64(stmt, 3, st->view.state.revision + 1);
+	sqlite3_bind_int64(stmt, 4, change->created);
+	sqlite3_bind_int64(stmt, 5, change->version);
+	sqlite3_bind_int64(stmt, 6, change->lease);
+	sqlite3_bind_int64(stmt, 7, change->previous);
+	sqlite3_bind_int(stmt, 8, change->deleted);
+	bind_value(stmt, 9, change);
+	return view_run(&st->view, SQL_ADD_VERSION);
+}
+
+static enum status_code add_superseded(struct store *st, const struct change *change, int64_t id, bool deleted)
+{
+	sqlite3_stmt *stmt = st->view.stmts[SQL_ADD_SUPERSEDED];
+
+	sqlite3_bind_blob(stmt, 1, change->key, (int)change->key_len, SQLITE_STATIC);
+	sqlite3_bind_int64(stmt, 2, id);
+	sqlite3_bind_int(stmt, 3, deleted);
+	return view_run(&st->view, SQL_ADD_SUPERSEDED);
+}
+
+static enum status_code set_current(struct store *st, const struct change *change, int64_t id)
+{
+	enum sql which = change->deleted ? SQL_DROP_CURRENT : change->previous != 0 ? SQL_SET_CURRENT
+	                                                                           : SQL_ADD_CURRENT;
+	sqlite3_stmt *stmt = st->view.stmts[which];
+
+	sqlite3_bind_blob(stmt, 1, change->key, (int)change->key_len, SQLITE_STATIC);
+	if (!change->deleted) {
+		sqlite3_bind_int64(stmt, 2, id);
+		sqlite3_bind_int64(stmt, 3, st->view.state.revision + 1);
+		sqlite3_bind_int64(stmt, 4, change->created);
+		sqlite3_bind_int64(stmt, 5, change->version);
+		sqlite3_bind_int64(stmt, 6, change->lease);
+		bind_value(stmt, 7, change);
+	}
+	return view_run(&st->view, which);
+}
+
+/* Chains a change into the state's hash, every field of it. */
+static uint64_t hash_change(const struct store *st, const struct change *change)
+{
+	int64_t fields[] = {
+		st->view.state.revision + 1, change->created,           change->version,
+		change->lease,               change->deleted,           (int64_t)change->key_len,
+	};
+	uint64_t hash = XXH3_64bits_withSeed(fields, sizeof fields, st->view.state.hash);
+
+	hash = XXH3_64bits_withSeed(change->key, change->key_len, hash);
+	return XXH3_64bits_withSeed(change->value, change->value_len, hash);
+}
+
+enum status_code store_change(struct store *st, const struct change *change)
+{
+	struct store_state *state = &st->view.state;
+	int64_t id = next_id(st);
+	enum status_code status;
+
+	/* Counted first: a failure half-way leaves something to undo. */
+	st->changes++;
+	status = add_version(st, change, id);
+	if (status == STATUS_OK && change->previous != 0)
+		status = add_superseded(st, change, change->previous, false);
+	if (status == STATUS_OK && change->deleted)
+		status = add_superseded(st, change, id, true);
+	if (status == STATUS_OK)
+		status = set_current(st, change, id);
+	if (status != STATUS_OK)
+		return status;
+	state->hash = hash_change(st, change);
+	state->last_id = id;
+	state->logical_bytes += version_cost(change->key_len, change->value_len);
+	state->keys += change->deleted ? -1 : change->previous == 0;
+	return STATUS_OK;
+}
+
+static enum status_code checkpoint(struct view *view, int mode)
+{
+	int code = sqlite3_wal_checkpoint_v2(view->db, NULL, mode, NULL, NULL);
+
+	/* Busy: a reader needs what is left; the next round gets it. */
+	if (code == SQLITE_OK || (code & 0xff) == SQLITE_BUSY)
+		return STATUS_OK;
+	return view_failed(view, code);
+}
+
+enum status_code store_checkpoint(struct view *view)
+{
+	return checkpoint(view, SQLITE_CHECKPOINT_PASSIVE);
+}
+
+enum status_code store_restart_wal(struct store *st)
+{
+	enum status_code status = checkpoint(&st->view, SQLITE_CHECKPOINT_PASSIVE);
+
+	/* Readers that keep a snapshot take it for old now; the next one they take needs no log. */
+	atomic_fetch_add(&st->commits, 1);
+	if (status == STATUS_OK)
+		status = checkpoint(&st->view, SQLITE_CHECKPOINT_RESTART);
+	st->wal_pages = 0;
+	return status;
+}
+
+static enum status_code read_pragma(struct view *view, const char *sql, int64_t *value)
+{
+	sqlite3_stmt *stmt = NULL;
+	int code = sqlite3_prepare_v2(view->db, sql, -1, &stmt, NULL);
+
+	if (code == SQLITE_OK)
+		code = sqlite3_step(stmt);
+	if (code == SQLITE_ROW)
+		*value = sqlite3_column_int64(stmt, 0);
+	sqlite3_finalize(stmt);
+	return code == SQLITE_ROW ? STATUS_OK : view_failed(view, code);
+}
+
+enum status_code store_sizes(struct store *st, struct view *view, int64_t *file_bytes, int64_t *used_bytes,
+                             int64_t *wal_bytes)
+{
+	int64_t page_size = 0, pages = 0, unused = 0;
+	enum status_code status = read_pragma(view, "PRAGMA page_size", &page_size);
+	struct stat info;
+	char wal[4096];
+
+	if (status == STATUS_OK)
+		status = read_pragma(view, "PRAGMA page_count", &pages);
+	if (status == STATUS_OK)
+		status = read_pragma(view, "PRAGMA freelist_count", &unused);
+	if (status != STATUS_OK)
+		return status;
+	*file_bytes = pages * page_size;
+	*used_bytes = (pages - unused) * page_size;
+	snprintf(wal, sizeof wal, "%s-wal", st->path);
+	*wal_bytes = stat(wal, &info) == 0 ? info.st_size : 0;
+	return STATUS_OK;
+}

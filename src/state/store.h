@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The store: the database of one node, opened once per process.
+ *
+ *     store_open ─ [ store_begin ─ apply* ─ store_commit ]* ─ store_close
+ *
+ * The applier's thread alone writes, in transactions that cover a batch of log
+ * records; the log position is written with them, so a crash loses nothing
+ * that was acknowledged and applies nothing twice. Reader threads open views
+ * of their own with store_view.
+ *
+ * What an apply makes is deterministic (state/apply.h); how the rows get into
+ * the file, and when old ones leave it, is this node's own business.
+ */
+#ifndef KETA_STORE_H
+#define KETA_STORE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "state/view.h"
+
+enum {
+	/* What a version is counted as beside its key and value, about its share
+	 * of the tables and their indexes. */
+	VERSION_OVERHEAD_BYTES = 64,
+};
+
+struct store_options {
+	const char *dir; /* created with its parents' consent: the last component only */
+	const char *vfs; /* NULL: the one that keeps the file to this process */
+};
+
+struct store {
+	struct view view;         /* the writing one; view.state is the state being made */
+	struct store_state saved; /* as of the last commit: what a roll-back returns to */
+	struct store_state record_start; /* before the record being applied */
+	int64_t changes;          /* made by the record being applied */
+	bool alarm_nospace, alarm_corrupt; /* any member's; kept with the table 'alarm' */
+	bool compacting; /* there may be rows left that compaction has to drop */
+	int lock_fd;
+	_Atomic int wal_pages; /* in the write-ahead log after the last commit */
+	char *path;
+	char *vfs;
+
+	_Atomic uint64_t commits; /* since the store was opened */
+
+	/* For other threads: the scalars as of the last commit. */
+	pthread_mutex_t lock;
+	struct store_state published; /* guarded by lock */
+	bool published_nospace, published_corrupt; /* guarded by lock */
+};
+
+/* Opens or creates the database. STATUS_BUSY when another process has it;
+ * STATUS_BAD_CONFIG when it is not one of ours or from a newer version. What
+ * is wrong was logged. */
+enum status_code store_open(const struct store_options *options, struct store **out);
+
+/* Writes the log back into the file and closes it. */
+void store_close(struct store *st);
+
+/* The scalars as of the last commit. Any thread. */
+void store_published(struct store *st, struct store_state *state, bool *alarm_nospace, bool *alarm_corrupt);
+
+/* A view for a reader thread. */
+enum status_code store_view(struct store *st, struct view *view);
+
+/* One transaction. After a failed commit, as after store_rollback, the state
+ * is that of the last commit. The applier's thread. */
+enum status_code store_begin(struct store *st);
+enum status_code store_commit(struct store *st);
+void store_rollback(struct store *st);
+
+/* Around a record: what it changed can be taken back while others in the same
+ * transaction stay. 'undoable' asks for the means to take it back. */
+enum status_code store_record_begin(struct store *st, bool undoable);
+enum status_code store_record_end(struct store *st, bool undoable, bool undo);
+
+/* The revision that the record being applied reads at: its own, once it has
+ * changed something. */
+int64_t store_revision(const struct store *st);
+
+/* Adds a change to the revision being made: a new version of a key, with
+ * everything that goes with it. 'previous' is the version it supersedes, or 0.
+ * A deletion has created and version 0 and no value. */
+struct change {
+	const uint8_t *key;
+	size_t key_len;
+	const uint8_t *value;
+	size_t value_len;
+	int64_t created, version, lease;
+	int64_t previous;
+	bool deleted;
+};
+enum status_code store_change(struct store *st, const struct change *change);
+
+/* What the quota counts for one version. */
+int64_t version_cost(size_t key_len, size_t value_len);
+
+/* Moves pages from the write-ahead log into the database file, as far as no
+ * reader needs them where they are, on a view of the caller's own thread. */
+enum status_code store_checkpoint(struct view *view);
+
+/* Moves all of them, so that the next transaction starts the log afresh. The
+ * applier's thread, between two transactions; waits a few milliseconds for
+ * readers and gives up then: to be tried again after the next commit. */
+enum status_code store_restart_wal(struct store *st);
+
+/* Bytes of the file, of its pages in use, and of the write-ahead log. The view
+ * is fresh. */
+enum status_code store_sizes(struct store *st, struct view *view, int64_t *file_bytes, int64_t *used_bytes,
+                             int64_t *wal_bytes);
+
+#endif

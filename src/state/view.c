@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "state/view.h"
+
+#include <string.h>
+
+#include "base/logger.h"
+
+/* The page cache of a connection. Reads mostly come from the mapped file; the
+ * cache holds what is still in the write-ahead log. */
+enum {
+	VIEW_READ_CACHE_KIB = 8 * 1024,
+	VIEW_WRITE_CACHE_KIB = 48 * 1024,
+	/* Only a restart of the write-ahead log ever waits for others. */
+	VIEW_BUSY_MS = 20,
+};
+
+static const char SETTINGS[] =
+	"PRAGMA journal_mode = WAL;"
+	"PRAGMA synchronous = FULL;"
+	"PRAGMA secure_delete = OFF;"
+	"PRAGMA wal_autocheckpoint = 0;"
+	"PRAGMA journal_size_limit = 67108864;"
+	"PRAGMA temp_store = MEMORY;"
+	"PRAGMA mmap_size = 1099511627776;";
+
+enum status_code view_failed(const struct view *view, int sqlite_code)
+{
+	logger_error("store", "database operation failed", LOG_STR("error", sqlite3_errmsg(view->db)),
+	             LOG_I64("sqlite_code", sqlite3_extended_errcode(view->db)), LOG_END);
+	return schema_translate(sqlite_code);
+}
+
+static enum status_code prepare(struct view *view)
+{
+	int count = view->writes ? SQL_COUNT : SQL_READ_COUNT;
+
+	for (int i = 0; i < count; i++) {
+		int code = sqlite3_prepare_v3(view->db, schema_sql((enum sql)i), -1, SQLITE_PREPARE_PERSISTENT,
+		                              &view->stmts[i], NULL);
+		if (code != SQLITE_OK)
+			return view_failed(view, code);
+	}
+	return STATUS_OK;
+}
+
+enum status_code view_open(struct view *view, const char *path, const char *vfs,
+                           const _Atomic uint64_t *commits)
+{
+	bool writes = commits == NULL;
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (writes ? SQLITE_OPEN_CREATE : 0);
+	enum status_code status;
+	bool empty = false;
+	char cache[64];
+	int code;
+
+	*view = (struct view){.writes = writes, .commits = commits};
+	code = sqlite3_open_v2(path, &view->db, flags, vfs);
+	if (code != SQLITE_OK) {
+		status = view->db == NULL ? STATUS_NO_MEMORY : view_failed(view, code);
+		goto fail;
+	}
+	sqlite3_extended_result_codes(view->db, 1);
+	sqlite3_busy_timeout(view->db, VIEW_BUSY_MS);
+	/* Before the settings, which would change a file that is not ours. */
+	status = writes ? schema_check(view->db, &empty) : STATUS_OK;
+	if (status != STATUS_OK)
+		goto fail;
+	sqlite3_snprintf(sizeof cache, cache, "PRAGMA cache_size = -%d;",
+	                 writes ? VIEW_WRITE_CACHE_KIB : VIEW_READ_CACHE_KIB);
+	code = sqlite3_exec(view->db, SETTINGS, NULL, NULL, NULL);
+	if (code == SQLITE_OK)
+		code = sqlite3_exec(view->db, cache, NULL, NULL, NULL);
+	if (code != SQLITE_OK) {
+		status = code == SQLITE_NOTADB ? STATUS_BAD_CONFIG : view_failed(view, code);
+		goto fail;
+	}
+	status = empty ? schema_create(view->db) : STATUS_OK;
+	if (status == STATUS_OK)
+		status = prepare(view);
+	if (status == STATUS_OK)
+		return STATUS_OK;
+fail:
+	view_close(view);
+	return status;
+}
+
+void view_close(struct view *view)
+{
+	for (int i = 0; i < SQL_COUNT; i++)
+		sqlite3_finalize(view->stmts[i]);
+	sqlite3_close(view->db);
+	*view = (struct view){0};
+}
+
+enum status_code view_run(struct view *view, enum sql which)
+{
+	sqlite3_stmt *stmt = view->stmts[which];
+	int code = sqlite3_step(stmt);
+	enum status_code status = STATUS_OK;
+
+	if (code != SQLITE_DONE && code != SQLITE_ROW)
+		status = view_failed(view, code);
+	sqlite3_reset(stmt);
+	return status;
+}
+
+enum status_code view_read_state(struct view *view)
+{
+	sqlite3_stmt *stmt = view->stmts[SQL_STATE];
+	int code = sqlite3_step(stmt);
+
+	if (code != SQLITE_ROW) {
+		sqlite3_reset(stmt);
+		return view_failed(view, code);
+	}
+	view->state = (struct store_state){
+		.applied_offset = sqlite3_column_int64(stmt, 0),
+		.revision = sqlite3_column_int64(stmt, 1),
+		.compact_revision = sqlite3_column_int64(stmt, 2),
+		.compacted_id = sqlite3_column_int64(stmt, 3),
+		.last_id = sqlite3_column_int64(stmt, 4),
+		.term = (uint64_t)sqlite3_column_int64(stmt, 5),
+		.cluster_id = (uint64_t)sqlite3_column_int64(stmt, 6),
+		.member_id = (uint64_t)sqlite3_column_int64(stmt, 7),
+		.logical_bytes = sqlite3_column_int64(stmt, 8),
+		.keys = sqlite3_column_int64(stmt, 9),
+		.hash = (uint64_t)sqlite3_column_int64(stmt, 10),
+	};
+	sqlite3_reset(stmt);
+	return STATUS_OK;
+}
+
+enum status_code view_refresh(struct view *view)
+{
+	/* Counted after the commit and before anyone is told of it: a snapshot as old as the count
+	 * lacks nothing that was acknowledged. */
+	uint64_t commits = atomic_load(view->commits);
+	enum status_code status;
+
+	if (view->holds && view->seen_commits == commits)
+		return STATUS_OK;
+	view_rest(view);
+	view->seen_commits = commits;
+	status = view_run(view, SQL_BEGIN);
+	if (status != STATUS_OK)
+		return status;
+	view->holds = true;
+	/* BEGIN alone takes no snapshot; the first read does. */
+	status = view_read_state(view);
+	if (status != STATUS_OK)
+		view_rest(view);
+	return status;
+}
+
+void view_rest(struct view *view)
+{
+	if (!view->holds)
+		return;
+	view->holds = false;
+	view_run(view, SQL_COMMIT);
+}
+
+enum status_code view_last_id(struct view *view, int64_t revision, int64_t *id)
+{
+	sqlite3_stmt *stmt = view->stmts[SQL_FIRST_ID];
+	int code;
+
+	/* The first id of the next revision lies at or above this; ids of a revision with very many
+	 * changes may too. */
+	sqlite3_bind_int64(stmt, 1, (revision + 1) << REVISION_SHIFT);
+	sqlite3_bind_int64(stmt, 2, revision + 1);
+	code = sqlite3_step(stmt);
+	if (code == SQLITE_ROW)
+		*id = sqlite3_column_int64(stmt, 0) - 1;
+	else if (code == SQLITE_DONE)
+		*id = INT64_MAX;
+	sqlite3_reset(stmt);
+	return code == SQLITE_ROW || code == SQLITE_DONE ? STATUS_OK : view_failed(view, code);
+}
+
+static void read_row(sqlite3_stmt *stmt, struct version_row *row)
+{
+	*row = (struct version_row){
+		.key = sqlite3_column_blob(stmt, 0),
+		.key_len = (size_t)sqlite3_column_bytes(stmt, 0),
+		.mod = sqlite3_column_int64(stmt, 1),
+		.created = sqlite3_column_int64(stmt, 2),
+		.version = sqlite3_column_int64(stmt, 3),
+		.lease = sqlite3_column_int64(stmt, 4),
+		.id = sqlite3_column_int64(stmt, 6),
+		.stmt = stmt,
+	};
+}
+
+/* Steps a statement that gives at most one row of the usual columns. */
+static enum status_code step_row(struct view *view, enum sql which, bool *found, struct version_row *row)
+{
+	sqlite3_stmt *stmt = view->stmts[which];
+	int code = sqlite3_step(stmt);
+
+	*found = code == SQLITE_ROW;
+	if (*found) {
+		read_row(stmt, row);
+		return STATUS_OK;
+	}
+	sqlite3_reset(stmt);
+	return code == SQLITE_DONE ? STATUS_OK : view_failed(view, code);
+}
+
+static enum status_code find_superseded(struct view *view, const uint8_t *key, size_t len, int64_t last_id,
+                                        int64_t *id)
+{
+	sqlite3_stmt *stmt = view->stmts[SQL_SUPERSEDED_AT];
+	int code;
+
+	*id = 0;
+	sqlite3_bind_blob(stmt, 1, key, (int)len, SQLITE_STATIC);
+	sqlite3_bind_int64(stmt, 3, last_id);
+	code = sqlite3_step(stmt);
+	if (code == SQLITE_ROW && sqlite3_column_int(stmt, 1) == 0)
+		*id = sqlite3_column_int64(stmt, 0);
+	sqlite3_reset(stmt);
+	return code == SQLITE_ROW || code == SQLITE_DONE ? STATUS_OK : view_failed(view, code);
+}
+
+enum status_code view_find(struct view *view, const uint8_t *key, size_t len, int64_t revision, bool *found,
+                           struct version_row *row)
+{
+	int64_t last_id, id;
+	enum status_code status;
+
+	sqlite3_bind_blob(view->stmts[SQL_GET], 1, key, (int)len, SQLITE_STATIC);
+	status = step_row(view, SQL_GET, found, row);
+	if (status != STATUS_OK || revision == 0 || (*found && row->mod <= revision))
+		return status;
+	if (*found)
+		view_release(row);
+	*found = false;
+	status = view_last_id(view, revision, &last_id);
+	if (status == STATUS_OK)
+		status = find_superseded(view, key, len, last_id, &id);
+	if (status != STATUS_OK || id == 0)
+		return status;
+	sqlite3_bind_int64(view->stmts[SQL_VERSION], 1, id);
+	return step_row(view, SQL_VERSION, found, row);
+}
+
+void view_release(struct version_row *row)
+{
+	sqlite3_reset(row->stmt);
+	row->stmt = NULL;
+}
+
+Pb__KeyValue *view_message(const struct version_row *row, bool with_value, struct arena *arena)
+{
+	const void *value = with_value ? sqlite3_column_blob(row->stmt, 5) : NULL;
+	size_t value_len = with_value ? (size_t)sqlite3_column_bytes(row->stmt, 5) : 0;
+	Pb__KeyValue *kv = arena_alloc(arena, sizeof *kv + row->key_len + value_len);
+	uint8_t *bytes;
+
+	if (kv == NULL)
+		return NULL;
+	bytes = (uint8_t *)(kv + 1);
+	pb__key_value__init(kv);
+	kv->key = (ProtobufCBinaryData){.len = row->key_len, .data = bytes};
+	memcpy(bytes, row->key, row->key_len);
+	kv->create_revision = row->created;
+	kv->mod_revision = row->mod;
+	kv->version = row->version;
+	kv->lease = row->lease;
+	if (value_len > 0) {
+		kv->value = (ProtobufCBinaryData){.len = value_len, .data = bytes + row->key_len};
+		memcpy(kv->value.data, value, value_len);
+	}
+	return kv;
+}

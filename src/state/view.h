@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A view: one database connection with its prepared statements and the scalars
+ * of the snapshot it reads. The store's own view is the only one that writes;
+ * every reader thread has another.
+ *
+ *     view_open ─ [ [ view_refresh ─ reads ]* ─ view_rest ]* ─ view_close
+ *
+ * A reader's snapshot is kept from one read to the next for as long as nothing
+ * is committed, which saves half the cost of a short read. Its thread gives it
+ * back with view_rest before it sleeps, so that it never holds up the
+ * write-ahead log.
+ *
+ * A view is used by one thread at a time (the connection has no mutex).
+ */
+#ifndef KETA_VIEW_H
+#define KETA_VIEW_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/status.h"
+#include "kv.pb-c.h"
+#include "state/schema.h"
+
+/* The scalars of the state, as of one snapshot. The database row 'state'. */
+struct store_state {
+	int64_t applied_offset;   /* of the last log record whose effects are in here */
+	int64_t revision;         /* the newest; 1 in a store without writes */
+	int64_t compact_revision; /* the oldest that can be read; -1 before the first compaction */
+	int64_t compacted_id;     /* versions up to here have been gone through by compaction */
+	int64_t last_id;          /* of the newest row of 'version' */
+	uint64_t term;
+	uint64_t cluster_id;
+	uint64_t member_id;
+	int64_t logical_bytes;    /* what the quota counts: see version_cost */
+	int64_t keys;             /* that exist at the newest revision */
+	uint64_t hash;            /* chained over all changes; equal states have equal hashes */
+};
+
+struct view {
+	sqlite3 *db;
+	sqlite3_stmt *stmts[SQL_COUNT];
+	struct store_state state; /* of the snapshot; read by view_refresh */
+	bool writes;              /* it is the store's own: sees its uncommitted changes */
+	bool holds;               /* a snapshot is open */
+	const _Atomic uint64_t *commits; /* of the store, to know when a kept snapshot is old */
+	uint64_t seen_commits;    /* before the snapshot was taken */
+};
+
+/* One version of a key, as a statement's row shows it. Borrowed until the
+ * statement moves. */
+struct version_row {
+	const uint8_t *key;
+	size_t key_len;
+	int64_t mod, created, version, lease;
+	int64_t id;
+	sqlite3_stmt *stmt; /* value is read from it on demand */
+};
+
+/* Opens a connection and prepares its statements. 'commits' counts the store's
+ * commits, or is NULL for the store's own view. */
+enum status_code view_open(struct view *view, const char *path, const char *vfs,
+                           const _Atomic uint64_t *commits);
+void view_close(struct view *view);
+
+/* Sees to it that the view reads everything committed until now, and knows its
+ * scalars. */
+enum status_code view_refresh(struct view *view);
+
+/* Gives up the snapshot. */
+void view_rest(struct view *view);
+
+/* Runs a statement that returns no rows, and resets it. */
+enum status_code view_run(struct view *view, enum sql which);
+
+/* Logs the connection's error and translates the code. */
+enum status_code view_failed(const struct view *view, int sqlite_code);
+
+/* Reads the scalars of the current snapshot. */
+enum status_code view_read_state(struct view *view);
+
+/* The highest version id that a read at this revision may see. */
+enum status_code view_last_id(struct view *view, int64_t revision, int64_t *id);
+
+/* Finds a key as of a revision (0: the newest): *found, and if so its row,
+ * which is valid until *row is passed to view_release. */
+enum status_code view_find(struct view *view, const uint8_t *key, size_t len, int64_t revision, bool *found,
+                           struct version_row *row);
+void view_release(struct version_row *row);
+
+/* A row as a message in the arena. The key is always there; the value only if
+ * wanted. NULL without memory. */
+Pb__KeyValue *view_message(const struct version_row *row, bool with_value, struct arena *arena);
+
+#endif

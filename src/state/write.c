@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "state/write.h"
+
+#include <string.h>
+
+#include "state/scan.h"
+
+Pb__ResponseHeader *write_header(int64_t revision, struct arena *arena)
+{
+	Pb__ResponseHeader *header = arena_alloc(arena, sizeof *header);
+
+	if (header == NULL)
+		return NULL;
+	pb__response_header__init(header);
+	header->revision = revision;
+	return header;
+}
+
+static enum status_code check_lease(struct store *st, int64_t lease)
+{
+	sqlite3_stmt *stmt = st->view.stmts[SQL_LEASE];
+	int code;
+
+	if (lease == 0)
+		return STATUS_OK;
+	sqlite3_bind_int64(stmt, 1, lease);
+	code = sqlite3_step(stmt);
+	sqlite3_reset(stmt);
+	if (code == SQLITE_ROW)
+		return STATUS_OK;
+	return code == SQLITE_DONE ? STATUS_LEASE_NOT_FOUND : view_failed(&st->view, code);
+}
+
+enum status_code write_check_put(struct store *st, const Pb__PutRequest *request)
+{
+	enum status_code status = check_lease(st, request->lease);
+	struct version_row row;
+	bool found;
+
+	if (status != STATUS_OK || (!request->ignore_value && !request->ignore_lease))
+		return status;
+	status = view_find(&st->view, request->key.data, request->key.len, 0, &found, &row);
+	if (status != STATUS_OK)
+		return status;
+	if (!found)
+		return STATUS_KEY_NOT_FOUND;
+	view_release(&row);
+	return STATUS_OK;
+}
+
+/* The key's newest version, in the arena where its value is needed. */
+struct previous {
+	bool found;
+	int64_t created, version, lease, id;
+	Pb__KeyValue *kv; /* NULL when not wanted */
+};
+
+static enum status_code find_previous(struct store *st, ProtobufCBinaryData key, bool want_kv,
+                                      struct arena *arena, struct previous *previous)
+{
+	struct version_row row;
+	enum status_code status = view_find(&st->view, key.data, key.len, 0, &previous->found, &row);
+
+	if (status != STATUS_OK || !previous->found)
+		return status;
+	*previous = (struct previous){
+		.found = true,
+		.created = row.created,
+		.version = row.version,
+		.lease = row.lease,
+		.id = row.id,
+	};
+	if (want_kv) {
+		previous->kv = view_message(&row, true, arena);
+		status = previous->kv != NULL ? STATUS_OK : STATUS_NO_MEMORY;
+	}
+	view_release(&row);
+	return status;
+}
+
+enum status_code write_put(struct store *st, const Pb__PutRequest *request, struct arena *arena,
+                           Pb__PutResponse **out)
+{
+	struct previous previous = {0};
+	bool want_kv = request->ignore_value || request->prev_kv;
+	enum status_code status = find_previous(st, request->key, want_kv, arena, &previous);
+	Pb__PutResponse *response = arena_alloc(arena, sizeof *response);
+	struct change change;
+
+	if (status != STATUS_OK)
+		return status;
+	if (response == NULL)
+		return STATUS_NO_MEMORY;
+	if (!previous.found && (request->ignore_value || request->ignore_lease))
+		return STATUS_KEY_NOT_FOUND;
+	pb__put_response__init(response);
+	response->header = write_header(st->view.state.revision + 1, arena);
+	if (response->header == NULL)
+		return STATUS_NO_MEMORY;
+	change = (struct change){
+		.key = request->key.data,
+		.key_len = request->key.len,
+		.value = request->ignore_value ? previous.kv->value.data : request->value.data,
+		.value_len = request->ignore_value ? previous.kv->value.len : request->value.len,
+		.created = previous.found ? previous.created : st->view.state.revision + 1,
+		.version = previous.version + 1,
+		.lease = request->ignore_lease ? previous.lease : request->lease,
+		.previous = previous.id,
+	};
+	status = store_change(st, &change);
+	if (status != STATUS_OK)
+		return status;
+	if (request->prev_kv)
+		response->prev_kv = previous.kv;
+	*out = response;
+	return STATUS_OK;
+}
+
+/* A key to delete; the walk is over before the first one goes. */
+struct victim {
+	struct victim *next;
+	int64_t id;
+	const Pb__KeyValue *kv;
+};
+
+static enum status_code collect_victims(struct store *st, const struct span *span, bool with_value,
+                                        struct arena *arena, struct victim **first, size_t *count)
+{
+	struct victim **last = first;
+	struct version_row *row;
+	struct scan scan;
+	enum status_code status = scan_begin(&scan, &st->view, span, 0);
+
+	*first = NULL;
+	*count = 0;
+	while (status == STATUS_OK) {
+		struct victim *victim;
+
+		status = scan_next(&scan, &row);
+		if (status != STATUS_OK || row == NULL)
+			break;
+		victim = arena_alloc(arena, sizeof *victim);
+		if (victim == NULL) {
+			status = STATUS_NO_MEMORY;
+			break;
+		}
+		*victim = (struct victim){.id = row->id, .kv = view_message(row, with_value, arena)};
+		if (victim->kv == NULL)
+			status = STATUS_NO_MEMORY;
+		*last = victim;
+		last = &victim->next;
+		++*count;
+	}
+	scan_end(&scan);
+	return status;
+}
+
+static enum status_code delete_victims(struct store *st, const struct victim *victim)
+{
+	enum status_code status = STATUS_OK;
+
+	for (; status == STATUS_OK && victim != NULL; victim = victim->next) {
+		struct change change = {
+			.key = victim->kv->key.data,
+			.key_len = victim->kv->key.len,
+			.previous = victim->id,
+			.deleted = true,
+		};
+		status = store_change(st, &change);
+	}
+	return status;
+}
+
+/* The deleted pairs, for the client that asked. */
+static enum status_code fill_previous(const struct victim *victim, size_t count, struct arena *arena,
+                                      Pb__DeleteRangeResponse *response)
+{
+	response->prev_kvs = arena_calloc(arena, count, sizeof *response->prev_kvs);
+	if (response->prev_kvs == NULL)
+		return STATUS_NO_MEMORY;
+	for (; victim != NULL; victim = victim->next) {
+		union {
+			const Pb__KeyValue *in;
+			Pb__KeyValue *out;
+		} unconst = {.in = victim->kv};
+
+		response->prev_kvs[response->n_prev_kvs++] = unconst.out;
+	}
+	return STATUS_OK;
+}
+
+enum status_code write_delete_range(struct store *st, const Pb__DeleteRangeRequest *request, struct arena *arena,
+                                    Pb__DeleteRangeResponse **out)
+{
+	struct span span = span_make(request->key, request->range_end);
+	Pb__DeleteRangeResponse *response = arena_alloc(arena, sizeof *response);
+	struct victim *victims;
+	size_t count;
+	enum status_code status;
+
+	if (response == NULL)
+		return STATUS_NO_MEMORY;
+	pb__delete_range_response__init(response);
+	status = collect_victims(st, &span, request->prev_kv, arena, &victims, &count);
+	if (status == STATUS_OK)
+		status = delete_victims(st, victims);
+	if (status == STATUS_OK && request->prev_kv)
+		status = fill_previous(victims, count, arena, response);
+	if (status != STATUS_OK)
+		return status;
+	response->deleted = (int64_t)count;
+	response->header = write_header(store_revision(st), arena);
+	if (response->header == NULL)
+		return STATUS_NO_MEMORY;
+	*out = response;
+	return STATUS_OK;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A client that says exactly what a test tells it to, on a socket. */
+#ifndef KETA_HTTP_CLIENT_H
+#define KETA_HTTP_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { HTTP_HEAD_BYTES = 4096, HTTP_BODY_BYTES = 64 * 1024 };
+
+struct http_answer {
+	int status; /* 0: the connection was closed without an answer */
+	char head[HTTP_HEAD_BYTES];
+	char body[HTTP_BODY_BYTES]; /* ended by NUL; cut when longer */
+	size_t body_len;            /* as announced */
+};
+
+/* Connects to the loopback; ends the test when that fails. A read that takes
+ * longer than a minute ends the test too. */
+int http_connect(uint16_t port);
+
+void http_send(int fd, const char *text);
+void http_send_bytes(int fd, const void *data, size_t len);
+
+/* Sends a POST with this body, keeping the connection. 'headers' is empty or
+ * lines that each end in CRLF. */
+void http_post(int fd, const char *path, const char *headers, const char *body);
+void http_get(int fd, const char *path);
+
+/* Reads one answer. 'head' says that it has no body (an answer to HEAD). */
+void http_read(int fd, struct http_answer *answer, bool head);
+
+/* The value of a header, or NULL. Valid until the next call. */
+const char *http_header(const struct http_answer *answer, const char *name);
+
+/* Whether the server has closed its side and nothing is left to read; waits. */
+bool http_is_closed(int fd);
+
+#endif
