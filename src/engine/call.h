@@ -60,10 +60,12 @@ struct call {
 
 	/* The engine's. */
 	struct engine *engine;
-	struct call *next;
-	uint64_t sequence; /* in the log record; finds the call again at apply */
-	int64_t started_us;
-	int64_t barrier_offset;
+	struct call *next;      /* in whatever queue it waits */
+	bool (*resume)(struct engine *engine, struct reader *reader, struct call *call); /* a read, later */
+	int barrier_step;       /* see engine/read.c */
+	int64_t started_us;     /* on clock_us's scale */
+	int64_t barrier_offset; /* a read waits until this is applied */
+	uint64_t sequence;      /* of its log record; finds it again at apply */
 
 	alignas(16) uint8_t first_block[CALL_FIRST_BLOCK_BYTES];
 };
@@ -79,7 +81,8 @@ bool call_start(struct engine *engine, struct reader *reader, struct call *call)
 
 /* Ends a call with a code, and with a message of its own if not NULL (which
  * must live in the arena or be static). For edges that refuse a request before
- * it starts, and for the engine. Returns false, to end a handler with. */
+ * it starts, and for the engine. Returns true, "the call is over", to end a
+ * handler with. */
 bool call_fail(struct call *call, enum status_code code, const char *message);
 
 #endif

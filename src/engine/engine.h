@@ -30,8 +30,7 @@ struct engine_info {
 	uint64_t term;
 	bool alarm_nospace;
 	bool alarm_corrupt;
-	bool stopped;         /* the applier stopped on an error; see fault */
-	const char *fault;    /* why, static or living as long as the engine; NULL while well */
+	const char *fault;    /* why nothing can be written now, a static text; NULL while well */
 };
 
 /* Starts the threads. 'log' and 'store' are borrowed and outlive the engine;
@@ -57,8 +56,13 @@ void engine_info(struct engine *engine, struct engine_info *out);
 enum status_code engine_reader_new(struct engine *engine, struct reader **out);
 void engine_reader_free(struct reader *reader);
 
+/* To be called before the reader's thread waits for more work: gives back the
+ * snapshot that reads of the last moments shared. */
+void engine_reader_rest(struct reader *reader);
+
 /* Sizes for status and metrics: of the file, of its used pages, of the
- * write-ahead log, and the logical bytes that the quota counts. */
+ * write-ahead log, and the logical bytes that the quota counts. 'reader' is the
+ * calling thread's own. All 0 when they cannot be read. */
 struct engine_sizes {
 	int64_t file_bytes;
 	int64_t used_bytes;
@@ -66,6 +70,6 @@ struct engine_sizes {
 	int64_t logical_bytes;
 	int64_t keys;
 };
-void engine_sizes(struct engine *engine, struct engine_sizes *out);
+void engine_sizes(struct engine *engine, struct reader *reader, struct engine_sizes *out);
 
 #endif

@@ -21,12 +21,15 @@ struct reader;
 /* The path of a call through the engine. */
 enum method_kind {
 	METHOD_READ,   /* barrier unless serializable, then a handler on a read connection */
-	METHOD_WRITE,  /* validated, appended to the log, answered from apply */
-	METHOD_LOCAL,  /* answered by this node from what it knows; no barrier */
+	METHOD_WRITE,  /* validated, appended to the log, answered from apply; a
+	                * transaction that only reads goes the way of a read */
+	METHOD_LOCAL,  /* answered by this node, from what it knows or by calls of its
+	                * own; no barrier */
 	METHOD_STREAM, /* messages in one or both directions */
 };
 
-/* The rule that says who may call it (etcd's, see doc/auth.md once it is built). */
+/* The rule that says who may call it; etcd's. A handler that needs more than
+ * the rule says (a user who asks about another) sees to it. */
 enum method_right {
 	RIGHT_NONE,  /* anyone */
 	RIGHT_USER,  /* any authenticated user */
@@ -35,32 +38,35 @@ enum method_right {
 	RIGHT_ADMIN, /* the root role */
 };
 
-/* Validates a write, or answers a read or local call: sets call->response or
- * calls call_fail. NULL in the table: not built yet, STATUS_UNIMPLEMENTED. */
+/* Runs a call: true when it is over (call->response is set, or call_fail was
+ * called), false when it is pending. NULL in the table: not built yet,
+ * STATUS_UNIMPLEMENTED. */
 typedef bool method_run_fn(struct engine *engine, struct reader *reader, struct call *call);
 
 struct method {
-	const char *service;  /* "KV" */
-	const char *name;     /* "Range" */
+	const char *service;   /* "KV" */
+	const char *name;      /* "Range" */
 	const char *grpc_path; /* "/etcdserverpb.KV/Range" */
-	const char *paths[2]; /* HTTP, NULL where there is none */
+	const char *paths[2];  /* HTTP, NULL where there is none */
 	enum method_kind kind;
 	enum method_right right;
-	bool request_stream;  /* the client sends several messages */
+	bool request_stream; /* the client sends several messages */
 	bool response_stream;
-	method_run_fn *run;
+	method_run_fn *run; /* NULL: not built */
 	const ProtobufCMessageDescriptor *input;
 	const ProtobufCMessageDescriptor *output;
 	size_t index; /* in the table */
 };
 
-/* Builds the look-up tables. Once, before any other thread. */
+/* Completes the table and builds what the look-ups need. Before any other
+ * function here and before any other thread; again does no harm. */
 void method_init(void);
 
 size_t method_count(void);
 const struct method *method_at(size_t index);
 
-/* By HTTP path, such as "/v3/kv/range"; NULL when there is none. */
+/* By HTTP path, such as "/v3/kv/range", cleaned and decoded; NULL when there
+ * is none. Any thread, as all that follow. */
 const struct method *method_by_path(const char *path, size_t len);
 
 /* By gRPC path, such as "/etcdserverpb.KV/Range". */

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The thread that follows the log. It takes all records that are ready as one
+ * batch, applies them in one database transaction, and when that is durable
+ * lets the waiting calls go. It is the only writer of the database; what
+ * compaction drops and what the write-ahead log holds too much of is its work
+ * as well, in small steps between two batches.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/logger.h"
+#include "base/metrics.h"
+#include "engine/internal.h"
+#include "log/record.h"
+#include "state/apply.h"
+#include "state/compact.h"
+
+enum {
+	BATCH_RECORDS = 1024,
+	IDLE_WAIT_MS = 1000,
+	COMPACT_ROWS = 200, /* a step of about a millisecond */
+	/* The applier finishes the checkpoint itself from here on; before, the housekeeper does the work. */
+	WAL_MAX_PAGES = 16384,
+	SCRATCH_BLOCK_BYTES = 256 * 1024,
+};
+
+struct item {
+	struct call *call; /* of this node and still waiting, or NULL */
+	struct applied applied;
+	int64_t offset;
+};
+
+struct applier {
+	struct engine *engine;
+	struct arena scratch; /* decoded records, and responses nobody waits for */
+	struct call_queue physical; /* compactions to be answered when the rows are gone */
+	struct log_record records[BATCH_RECORDS];
+	struct item items[BATCH_RECORDS];
+	size_t count;
+};
+
+static void publish(struct engine *engine)
+{
+	struct store_state state;
+	bool nospace, corrupt;
+
+	store_published(engine->store, &state, &nospace, &corrupt);
+	atomic_store(&engine->cluster_id, state.cluster_id);
+	atomic_store(&engine->member_id, state.member_id);
+	atomic_store(&engine->term, state.term);
+	atomic_store(&engine->compact_revision, state.compact_revision);
+	atomic_store(&engine->logical_bytes, state.logical_bytes);
+	atomic_store(&engine->revision, state.revision);
+	if (nospace)
+		atomic_store(&engine->alarm_proposed, false);
+	atomic_store(&engine->alarm_nospace, nospace);
+	atomic_store(&engine->alarm_corrupt, corrupt);
+	atomic_store(&engine->applied_offset, state.applied_offset);
+}
+
+static enum status_code apply_record(struct applier *applier, size_t at, bool undoable)
+{
+	struct engine *engine = applier->engine;
+	const struct log_record *raw = &applier->records[at];
+	struct item *item = &applier->items[at];
+	Pb__Record *rec;
+	enum status_code status = record_unpack(raw->data, raw->len, &applier->scratch, &rec);
+
+	if (status != STATUS_OK) {
+		logger_error("applier", "a log record could not be read", LOG_I64("offset", raw->offset),
+		             LOG_STR("error", status_code_name(status)), LOG_END);
+		return status;
+	}
+	item->offset = raw->offset;
+	if (item->call == NULL && rec->incarnation == engine->incarnation)
+		item->call = propose_take(engine, rec->sequence);
+	status = apply(engine->store, rec, raw->offset, undoable,
+	               item->call != NULL ? &item->call->arena : &applier->scratch, &item->applied);
+	return status;
+}
+
+/* Applies the batch and commits. */
+static enum status_code apply_batch(struct applier *applier, bool undoable)
+{
+	struct store *st = applier->engine->store;
+	enum status_code status = store_begin(st);
+
+	if (status != STATUS_OK)
+		return status;
+	arena_reset(&applier->scratch);
+	for (size_t i = 0; status == STATUS_OK && i < applier->count; i++)
+		status = apply_record(applier, i, undoable);
+	if (status != STATUS_OK) {
+		store_rollback(st);
+		return status;
+	}
+	return store_commit(st);
+}
+
+static void count_request(const struct call *call)
+{
+	const ProtobufCMessageDescriptor *type = call->request->descriptor;
+
+	if (type == &pb__put_request__descriptor)
+		metric_add(METRIC_PUTS, 1);
+	else if (type == &pb__txn_request__descriptor)
+		metric_add(METRIC_TXNS, 1);
+	else if (type == &pb__delete_range_request__descriptor)
+		metric_add(METRIC_DELETES, ((const Pb__DeleteRangeResponse *)call->response)->deleted);
+}
+
+static bool waits_for_rows(const struct call *call)
+{
+	return call->request->descriptor == &pb__compaction_request__descriptor &&
+	       ((const Pb__CompactionRequest *)call->request)->physical;
+}
+
+static void finish_item(struct applier *applier, struct item *item, enum status_code failure)
+{
+	struct call *call = item->call;
+
+	if (call == NULL)
+		return;
+	if (failure != STATUS_OK) {
+		call_fail(call, failure, NULL);
+	} else if (item->applied.status != STATUS_OK) {
+		call_fail(call, item->applied.status, NULL);
+	} else {
+		call->response = item->applied.response;
+		count_request(call);
+		if (waits_for_rows(call)) {
+			call_queue_push(&applier->physical, call);
+			return;
+		}
+	}
+	call_finish(call, false);
+}
+
+/* A failed commit loses the batch, and its clients are told so. The next batch
+ * is tried again: a disk that was full may have room by then. */
+static void note_outcome(struct engine *engine, enum status_code status)
+{
+	bool was_faulty = atomic_load(&engine->fault) != NULL;
+
+	if (status == STATUS_OK) {
+		if (was_faulty)
+			logger_info("applier", "the database can be written again", LOG_END);
+		atomic_store(&engine->fault, NULL);
+		return;
+	}
+	atomic_store(&engine->fault, status_code_text(status));
+	logger_error("applier", "a batch could not be committed and its requests were refused",
+	             LOG_STR("error", status_code_text(status)), LOG_END);
+}
+
+static void run_batch(struct applier *applier)
+{
+	struct engine *engine = applier->engine;
+	int64_t started_us = clock_us();
+	enum status_code status;
+
+	for (size_t i = 0; i < applier->count; i++)
+		applier->items[i] = (struct item){0};
+	status = apply_batch(applier, false);
+	if (status == STATUS_HALF_APPLIED)
+		status = apply_batch(applier, true);
+	metric_observe(METRIC_BATCH_RECORDS, (int64_t)applier->count);
+	metric_observe(METRIC_COMMIT_SECONDS, clock_us() - started_us);
+	note_outcome(engine, status);
+	publish(engine);
+	for (size_t i = 0; i < applier->count; i++)
+		finish_item(applier, &applier->items[i], status);
+	if (status == STATUS_OK)
+		read_applied(engine, applier->records[applier->count - 1].offset);
+}
+
+static void finish_physical(struct applier *applier, enum status_code status)
+{
+	struct call *call;
+
+	while ((call = call_queue_pop(&applier->physical)) != NULL) {
+		if (status != STATUS_OK)
+			call_fail(call, status, NULL);
+		call_finish(call, false);
+	}
+}
+
+static void compact(struct applier *applier)
+{
+	struct store *st = applier->engine->store;
+	size_t dropped = 0;
+	bool done = false;
+	enum status_code status = store_begin(st);
+
+	if (status == STATUS_OK)
+		status = compact_step(st, COMPACT_ROWS, &dropped, &done);
+	if (status == STATUS_OK)
+		status = store_commit(st);
+	else
+		store_rollback(st);
+	publish(applier->engine);
+	if (status != STATUS_OK || done)
+		finish_physical(applier, status);
+	if (status != STATUS_OK)
+		st->compacting = false; /* the next compaction or start takes it up again */
+	if (done && dropped > 0)
+		logger_debug("applier", "compaction finished",
+		             LOG_I64("revision", st->view.state.compact_revision), LOG_END);
+}
+
+static void *run(void *arg)
+{
+	struct applier *applier = arg;
+	struct engine *engine = applier->engine;
+	struct store *st = engine->store;
+
+	while (!atomic_load(&engine->stopping) || applier->count > 0) {
+		bool busy = compact_is_due(st);
+
+		if (log_poll(engine->log, applier->records, BATCH_RECORDS, &applier->count,
+		             busy ? 0 : IDLE_WAIT_MS) != STATUS_OK)
+			break;
+		if (applier->count > 0)
+			run_batch(applier);
+		if (compact_is_due(st))
+			compact(applier);
+		if (st->wal_pages > WAL_MAX_PAGES)
+			store_restart_wal(st);
+	}
+	finish_physical(applier, STATUS_STOPPED);
+	arena_release(&applier->scratch);
+	free(applier->scratch.first);
+	free(applier);
+	return NULL;
+}
+
+enum status_code applier_start(struct engine *engine)
+{
+	struct applier *applier = calloc(1, sizeof *applier);
+	void *block = aligned_alloc(16, SCRATCH_BLOCK_BYTES);
+
+	if (applier == NULL || block == NULL)
+		goto fail;
+	applier->engine = engine;
+	arena_init(&applier->scratch, ENGINE_RESPONSE_CAP_BYTES, block, SCRATCH_BLOCK_BYTES);
+	call_queue_init(&applier->physical);
+	publish(engine);
+	if (pthread_create(&engine->applier, NULL, run, applier) != 0)
+		goto fail;
+	pthread_setname_np(engine->applier, "keta-applier");
+	engine->applier_started = true;
+	return STATUS_OK;
+fail:
+	free(applier);
+	free(block);
+	return STATUS_NO_MEMORY;
+}
+
+void applier_stop(struct engine *engine)
+{
+	if (!engine->applier_started)
+		return;
+	log_wake(engine->log);
+	pthread_join(engine->applier, NULL);
+	engine->applier_started = false;
+}

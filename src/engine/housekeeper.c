@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The thread for what time brings: waiting calls whose deadline has passed,
+ * pages of the write-ahead log that can move to the database file, and
+ * automatic compaction.
+ */
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/logger.h"
+#include "engine/autocompact.h"
+#include "engine/internal.h"
+
+enum {
+	TICK_MS = 50,
+	/* Small enough that a restart reads little, large enough to write hot pages once. */
+	WAL_CHECKPOINT_PAGES = 2000,
+};
+
+static void propose_compaction(struct engine *engine, int64_t revision)
+{
+	Pb__CompactionRequest request = PB__COMPACTION_REQUEST__INIT;
+
+	request.revision = revision;
+	if (propose_internal(engine, &request.base) == STATUS_OK)
+		logger_info("housekeeper", "compacting", LOG_I64("revision", revision), LOG_END);
+}
+
+static void pause_tick(struct engine *engine)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (long)TICK_MS * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_mutex_lock(&engine->tick_lock);
+	if (!atomic_load(&engine->stopping))
+		pthread_cond_timedwait(&engine->tick, &engine->tick_lock, &until);
+	pthread_mutex_unlock(&engine->tick_lock);
+}
+
+static void *run(void *arg)
+{
+	struct engine *engine = arg;
+	const struct config *config = engine->config;
+	struct reader *reader = NULL;
+	struct autocompact plan;
+
+	autocompact_init(&plan, config->compaction_mode, config->compaction_retention, clock_ms(),
+	                 atomic_load(&engine->revision));
+	if (engine_reader_new(engine, &reader) != STATUS_OK)
+		logger_error("housekeeper", "no database connection for checkpoints", LOG_END);
+	while (!atomic_load(&engine->stopping)) {
+		int64_t now_ms = clock_ms();
+		int64_t revision = autocompact_tick(&plan, now_ms, atomic_load(&engine->revision));
+
+		propose_expire(engine, now_ms);
+		read_expire(engine, now_ms);
+		if (revision > 0)
+			propose_compaction(engine, revision);
+		if (reader != NULL && atomic_load(&engine->store->wal_pages) > WAL_CHECKPOINT_PAGES)
+			store_checkpoint(&reader->view);
+		pause_tick(engine);
+	}
+	engine_reader_free(reader);
+	return NULL;
+}
+
+enum status_code housekeeper_start(struct engine *engine)
+{
+	if (pthread_create(&engine->housekeeper, NULL, run, engine) != 0)
+		return STATUS_NO_MEMORY;
+	pthread_setname_np(engine->housekeeper, "keta-housekeep");
+	engine->housekeeper_started = true;
+	return STATUS_OK;
+}
+
+void housekeeper_stop(struct engine *engine)
+{
+	if (!engine->housekeeper_started)
+		return;
+	pthread_mutex_lock(&engine->tick_lock);
+	pthread_cond_signal(&engine->tick);
+	pthread_mutex_unlock(&engine->tick_lock);
+	pthread_join(engine->housekeeper, NULL);
+	engine->housekeeper_started = false;
+}

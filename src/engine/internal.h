@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine's inside: what its files share and no edge sees.
+ *
+ *   call.c         the life of a call
+ *   kv.c, admin.c  a handler per RPC
+ *   validate.c     refusals that need no state
+ *   propose.c      a write becomes a record; the table of those that wait
+ *   read.c         barriers, and the threads for long reads
+ *   applier.c      the thread that applies records and wakes their calls
+ *   housekeeper.c  the thread for what time brings: time-outs, checkpoints,
+ *                  automatic compaction
+ */
+#ifndef KETA_ENGINE_INTERNAL_H
+#define KETA_ENGINE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/config.h"
+#include "engine/call.h"
+#include "engine/engine.h"
+#include "engine/method.h"
+#include "log/log.h"
+#include "record.pb-c.h"
+#include "state/store.h"
+
+enum {
+	/* etcd's request time-out: 5 s and twice its default election time-out. */
+	ENGINE_TIMEOUT_MS = 7000,
+	/* What a response may take; a range that needs more must be paged. */
+	ENGINE_RESPONSE_CAP_BYTES = 1 << 30,
+	/* Rows that an event loop may read for one call: some 100 microseconds. */
+	ENGINE_INLINE_ROWS = 100,
+	ENGINE_READER_THREADS = 2,
+};
+
+struct reader {
+	struct engine *engine;
+	struct view view;
+};
+
+/* A first-in first-out list of calls. */
+struct call_queue {
+	struct call *head;
+	struct call **tail;
+};
+
+/* The calls whose records are on their way, by sequence number: a ring, since
+ * records come back in the order in which they were numbered. */
+struct pending {
+	struct call **slots; /* a power of two of them; NULL where nobody waits */
+	size_t size;
+	uint64_t first; /* the oldest number that may be waiting */
+	uint64_t next;  /* the next to be given */
+};
+
+struct engine {
+	const struct config *config;
+	struct log *log;
+	struct store *store;
+	uint64_t incarnation;
+
+	_Atomic uint64_t cluster_id, member_id, term;
+	_Atomic int64_t revision, compact_revision, applied_offset, logical_bytes;
+	_Atomic bool alarm_nospace, alarm_corrupt;
+	_Atomic bool alarm_proposed; /* NOSPACE was proposed and is not in force yet */
+	_Atomic(const char *) fault; /* why the applier cannot commit, or NULL */
+
+	_Atomic bool draining;
+	_Atomic bool stopping;
+	_Atomic int64_t in_flight;
+
+	pthread_mutex_t propose_lock; /* guards record and pending; numbering and append are one step */
+	struct buf record;
+	struct pending pending;
+
+	pthread_mutex_t read_lock; /* guards the two queues */
+	pthread_cond_t read_ready;
+	struct call_queue reads;   /* ready for a reader thread */
+	struct call_queue barred;  /* until their barrier is applied */
+	pthread_t readers[ENGINE_READER_THREADS];
+	size_t reader_count;
+
+	pthread_t applier;
+	pthread_t housekeeper;
+	bool applier_started, housekeeper_started;
+	pthread_mutex_t tick_lock;
+	pthread_cond_t tick; /* ends the housekeeper's pause */
+};
+
+void call_queue_init(struct call_queue *queue);
+void call_queue_push(struct call_queue *queue, struct call *call);
+struct call *call_queue_pop(struct call_queue *queue);
+void call_queue_move(struct call_queue *to, struct call_queue *from);
+
+/* Ends a pending call: fills the header, counts, logs a slow one, and tells the
+ * edge. The call is the edge's from here on. */
+void call_finish(struct call *call, bool slow);
+
+/* Whether the client's deadline or the server's own limit has passed. */
+bool call_is_expired(const struct call *call, int64_t now_ms);
+
+/* Ends a pending call for that reason. */
+void call_finish_expired(struct call *call, int64_t now_ms);
+
+/* Appends the call's request to the log. True when it was refused and the call
+ * is over; false when it is pending. */
+bool propose(struct engine *engine, struct call *call);
+
+/* Appends a request of the engine's own, for which nobody waits. */
+enum status_code propose_internal(struct engine *engine, const ProtobufCMessage *request);
+
+/* The waiting call of a record of this incarnation, taken out of the table;
+ * NULL when it timed out or never was. */
+struct call *propose_take(struct engine *engine, uint64_t sequence);
+
+/* Ends the waiting writes whose deadline has passed. */
+void propose_expire(struct engine *engine, int64_t now_ms);
+
+/* Whether a put of this cost still fits the quota. If not, the alarm has been
+ * proposed. */
+bool propose_has_space(struct engine *engine, int64_t cost);
+
+/* Waits until the newest state may be read. True when it may at once; false when
+ * the call went to wait, and call->resume will be run on a reader thread. */
+bool read_barrier(struct engine *engine, struct call *call);
+
+/* Runs call->resume on a reader thread. */
+void read_later(struct engine *engine, struct call *call);
+
+/* The applier tells how far it is: lets barred reads go. */
+void read_applied(struct engine *engine, int64_t offset);
+
+/* Ends the barred reads whose deadline has passed. */
+void read_expire(struct engine *engine, int64_t now_ms);
+
+enum status_code read_start_threads(struct engine *engine);
+void read_stop_threads(struct engine *engine);
+
+enum status_code applier_start(struct engine *engine);
+void applier_stop(struct engine *engine);
+
+enum status_code housekeeper_start(struct engine *engine);
+void housekeeper_stop(struct engine *engine);
+
+#endif

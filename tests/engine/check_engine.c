@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine with a real store and a log that can be held back: calls from
+ * several threads, reads that wait for their barrier, time-outs, quota, stop.
+ */
+#include "engine/engine.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/config.h"
+#include "engine/call.h"
+#include "engine/method.h"
+#include "lib/test.h"
+#include "log/embedded_log.h"
+#include "rpc.pb-c.h"
+#include "state/store.h"
+
+/* A log that wraps the embedded one. While it is held, polls do not return and
+ * barriers are not answered. */
+struct held_log {
+	struct log base;
+	struct log *inner;
+	_Atomic bool held;
+	pthread_mutex_t lock; /* guards the one barrier kept back */
+	log_done_fn *done;
+	void *arg;
+	int64_t offset; /* that the barrier is answered with */
+};
+
+static enum status_code held_append(struct log *base, const uint8_t *data, size_t len, log_done_fn *done,
+                                    void *arg)
+{
+	return log_append(((struct held_log *)base)->inner, data, len, done, arg);
+}
+
+static enum status_code held_poll(struct log *base, struct log_record *records, size_t max, size_t *count,
+                                  int timeout_ms)
+{
+	struct held_log *log = (struct held_log *)base;
+	enum status_code status = log_poll(log->inner, records, max, count, timeout_ms);
+
+	while (atomic_load(&log->held))
+		sched_yield();
+	return status;
+}
+
+static enum status_code held_barrier(struct log *base, log_done_fn *done, void *arg)
+{
+	struct held_log *log = (struct held_log *)base;
+
+	if (!atomic_load(&log->held))
+		return log_barrier(log->inner, done, arg);
+	pthread_mutex_lock(&log->lock);
+	log->done = done;
+	log->arg = arg;
+	pthread_mutex_unlock(&log->lock);
+	return STATUS_OK;
+}
+
+static enum status_code held_trim(struct log *base, int64_t before)
+{
+	return log_trim(((struct held_log *)base)->inner, before);
+}
+
+static void held_wake(struct log *base)
+{
+	log_wake(((struct held_log *)base)->inner);
+}
+
+static void held_close(struct log *base)
+{
+	struct held_log *log = (struct held_log *)base;
+
+	log_close(log->inner);
+	pthread_mutex_destroy(&log->lock);
+	free(log);
+}
+
+static const struct log_ops held_ops = {
+	.name = "held",
+	.append = held_append,
+	.poll = held_poll,
+	.barrier = held_barrier,
+	.trim = held_trim,
+	.wake = held_wake,
+	.close = held_close,
+};
+
+static void answer_barrier(struct held_log *log)
+{
+	log_done_fn *done = NULL;
+	void *arg = NULL;
+
+	while (done == NULL) {
+		pthread_mutex_lock(&log->lock);
+		done = log->done;
+		arg = log->arg;
+		log->done = NULL;
+		pthread_mutex_unlock(&log->lock);
+	}
+	done(arg, STATUS_OK, log->offset);
+}
+
+struct node {
+	struct config config;
+	struct store *store;
+	struct held_log *log;
+	struct engine *engine;
+	struct reader *reader;
+};
+
+static void node_start(struct node *node)
+{
+	struct store_options options = {.dir = test_directory()};
+	struct store_state state;
+	bool nospace, corrupt;
+
+	node->config = (struct config){
+		.name = "test",
+		.listeners = "http://127.0.0.1:1",
+		.max_request_bytes = 1 << 20,
+		.max_txn_ops = 128,
+		.quota_backend_bytes = 1 << 20,
+		.slow_request_ms = 100000,
+	};
+	ck_assert_int_eq(store_open(&options, &node->store), STATUS_OK);
+	store_published(node->store, &state, &nospace, &corrupt);
+	node->log = calloc(1, sizeof *node->log);
+	ck_assert_ptr_nonnull(node->log);
+	node->log->base.ops = &held_ops;
+	pthread_mutex_init(&node->log->lock, NULL);
+	ck_assert_int_eq(embedded_log_open(state.applied_offset, 1 << 20, &node->log->inner), STATUS_OK);
+	ck_assert_int_eq(engine_start(&node->config, &node->log->base, node->store, &node->engine), STATUS_OK);
+	ck_assert_int_eq(engine_reader_new(node->engine, &node->reader), STATUS_OK);
+}
+
+static void node_stop(struct node *node)
+{
+	engine_reader_free(node->reader);
+	engine_stop(node->engine);
+	log_close(&node->log->base);
+	store_close(node->store);
+}
+
+/* A call and whether it is over. */
+struct waiting {
+	struct call *call;
+	pthread_mutex_t lock;
+	pthread_cond_t done;
+	bool over;
+};
+
+static void on_finish(struct call *call, bool slow)
+{
+	struct waiting *waiting = call->edge;
+
+	(void)slow;
+	pthread_mutex_lock(&waiting->lock);
+	waiting->over = true;
+	pthread_cond_signal(&waiting->done);
+	pthread_mutex_unlock(&waiting->lock);
+}
+
+static const struct call_ops ops = {.finish = on_finish};
+
+static ProtobufCBinaryData bytes(const char *text)
+{
+	return (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
+}
+
+static void start(struct node *node, struct reader *reader, const char *service, const char *name,
+                  const ProtobufCMessage *request, int64_t deadline_ms, struct waiting *waiting)
+{
+	*waiting = (struct waiting){.lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
+	waiting->call = call_new(&ops, waiting, 1 << 20);
+	waiting->call->method = method_by_name(service, name);
+	waiting->call->request = request;
+	waiting->call->deadline_ms = deadline_ms;
+	if (call_start(node->engine, reader, waiting->call)) {
+		pthread_mutex_lock(&waiting->lock);
+		waiting->over = true;
+		pthread_mutex_unlock(&waiting->lock);
+	}
+}
+
+static struct call *await(struct waiting *waiting)
+{
+	pthread_mutex_lock(&waiting->lock);
+	while (!waiting->over)
+		pthread_cond_wait(&waiting->done, &waiting->lock);
+	pthread_mutex_unlock(&waiting->lock);
+	return waiting->call;
+}
+
+static bool is_over(struct waiting *waiting)
+{
+	bool over;
+
+	pthread_mutex_lock(&waiting->lock);
+	over = waiting->over;
+	pthread_mutex_unlock(&waiting->lock);
+	return over;
+}
+
+static enum status_code put(struct node *node, struct reader *reader, const char *key, const char *value,
+                            int64_t *revision)
+{
+	Pb__PutRequest request = PB__PUT_REQUEST__INIT;
+	struct waiting waiting;
+	struct call *call;
+	enum status_code status;
+
+	request.key = bytes(key);
+	request.value = bytes(value);
+	start(node, reader, "KV", "Put", &request.base, 0, &waiting);
+	call = await(&waiting);
+	status = call->status.code;
+	if (status == STATUS_OK && revision != NULL)
+		*revision = ((Pb__PutResponse *)call->response)->header->revision;
+	call_free(call);
+	return status;
+}
+
+static int64_t count(struct node *node, struct reader *reader, bool serializable)
+{
+	Pb__RangeRequest request = PB__RANGE_REQUEST__INIT;
+	ProtobufCBinaryData all = {.len = 1, .data = (uint8_t *)(uintptr_t)""};
+	struct waiting waiting;
+	struct call *call;
+	int64_t found;
+
+	request.key = all;
+	request.range_end = all;
+	request.count_only = true;
+	request.serializable = serializable;
+	start(node, reader, "KV", "Range", &request.base, 0, &waiting);
+	call = await(&waiting);
+	ck_assert_int_eq(call->status.code, STATUS_OK);
+	found = ((Pb__RangeResponse *)call->response)->count;
+	call_free(call);
+	return found;
+}
+
+START_TEST(a_put_is_seen_by_the_read_after_it)
+{
+	struct node node;
+
+	node_start(&node);
+	for (int i = 0; i < 200; i++) {
+		char key[16];
+		int64_t revision = 0;
+
+		snprintf(key, sizeof key, "%d", i);
+		ck_assert_int_eq(put(&node, node.reader, key, "v", &revision), STATUS_OK);
+		ck_assert_int_eq(revision, i + 2);
+		ck_assert_int_eq(count(&node, node.reader, i % 2 == 0), i + 1);
+	}
+	node_stop(&node);
+}
+END_TEST
+
+struct client {
+	struct node *node;
+	int number;
+};
+
+enum { CLIENTS = 8, PUTS_EACH = 100 };
+
+static void *run_client(void *arg)
+{
+	struct client *client = arg;
+	struct reader *reader;
+	int64_t last = 0;
+
+	ck_assert_int_eq(engine_reader_new(client->node->engine, &reader), STATUS_OK);
+	for (int i = 0; i < PUTS_EACH; i++) {
+		char key[32];
+		int64_t revision = 0;
+
+		snprintf(key, sizeof key, "%d/%d", client->number, i);
+		ck_assert_int_eq(put(client->node, reader, key, "v", &revision), STATUS_OK);
+		ck_assert_int_gt(revision, last);
+		ck_assert_int_ge(count(client->node, reader, false), i + 1);
+		last = revision;
+		engine_reader_rest(reader);
+	}
+	engine_reader_free(reader);
+	return NULL;
+}
+
+START_TEST(many_threads_write_and_read_at_once)
+{
+	struct node node;
+	struct client clients[CLIENTS];
+	pthread_t threads[CLIENTS];
+	struct engine_info info;
+
+	node_start(&node);
+	for (int i = 0; i < CLIENTS; i++) {
+		clients[i] = (struct client){&node, i};
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, run_client, &clients[i]), 0);
+	}
+	for (int i = 0; i < CLIENTS; i++)
+		pthread_join(threads[i], NULL);
+	ck_assert_int_eq(count(&node, node.reader, false), CLIENTS * PUTS_EACH);
+	engine_info(node.engine, &info);
+	ck_assert_int_eq(info.revision, 1 + CLIENTS * PUTS_EACH);
+	ck_assert_int_eq(engine_pending(node.engine), 0);
+	node_stop(&node);
+}
+END_TEST
+
+START_TEST(a_linearizable_read_waits_for_its_barrier_and_no_other_does)
+{
+	Pb__RangeRequest request = PB__RANGE_REQUEST__INIT;
+	struct node node;
+	struct waiting waiting;
+
+	node_start(&node);
+	ck_assert_int_eq(put(&node, node.reader, "k", "v", NULL), STATUS_OK);
+	atomic_store(&node.log->held, true);
+	request.key = bytes("k");
+	start(&node, node.reader, "KV", "Range", &request.base, 0, &waiting);
+	ck_assert_int_eq(count(&node, node.reader, true), 1); /* serializable: goes on meanwhile */
+	ck_assert(!is_over(&waiting));
+	node.log->offset = 0;
+	answer_barrier(node.log);
+	ck_assert_int_eq(await(&waiting)->status.code, STATUS_OK);
+	ck_assert_int_eq(((Pb__RangeResponse *)waiting.call->response)->count, 1);
+	call_free(waiting.call);
+	atomic_store(&node.log->held, false);
+	node_stop(&node);
+}
+END_TEST
+
+START_TEST(a_barrier_ahead_of_what_is_applied_waits_for_apply)
+{
+	Pb__RangeRequest request = PB__RANGE_REQUEST__INIT;
+	Pb__PutRequest write = PB__PUT_REQUEST__INIT;
+	struct node node;
+	struct waiting reading, writing;
+	struct engine_info info;
+
+	node_start(&node);
+	engine_info(node.engine, &info);
+	atomic_store(&node.log->held, true);
+	write.key = request.key = bytes("k");
+	start(&node, node.reader, "KV", "Put", &write.base, 0, &writing);
+	start(&node, node.reader, "KV", "Range", &request.base, 0, &reading);
+	node.log->offset = info.applied_offset + 1;
+	answer_barrier(node.log);
+	ck_assert(!is_over(&reading));
+	atomic_store(&node.log->held, false);
+	ck_assert_int_eq(await(&writing)->status.code, STATUS_OK);
+	ck_assert_int_eq(await(&reading)->status.code, STATUS_OK);
+	ck_assert_int_eq(((Pb__RangeResponse *)reading.call->response)->count, 1);
+	call_free(writing.call);
+	call_free(reading.call);
+	node_stop(&node);
+}
+END_TEST
+
+START_TEST(a_write_and_a_read_end_at_their_deadline)
+{
+	Pb__RangeRequest request = PB__RANGE_REQUEST__INIT;
+	Pb__PutRequest write = PB__PUT_REQUEST__INIT;
+	struct node node;
+	struct waiting reading, writing;
+
+	node_start(&node);
+	atomic_store(&node.log->held, true);
+	write.key = request.key = bytes("k");
+	start(&node, node.reader, "KV", "Put", &write.base, clock_ms() + 20, &writing);
+	start(&node, node.reader, "KV", "Range", &request.base, clock_ms() + 20, &reading);
+	node.log->offset = INT64_MAX;
+	answer_barrier(node.log);
+	ck_assert_int_eq(await(&writing)->status.code, STATUS_DEADLINE_EXCEEDED);
+	ck_assert_int_eq(await(&reading)->status.code, STATUS_DEADLINE_EXCEEDED);
+	call_free(writing.call);
+	call_free(reading.call);
+	atomic_store(&node.log->held, false);
+	/* The record still arrives, and finds nobody waiting. */
+	ck_assert_int_eq(put(&node, node.reader, "other", "v", NULL), STATUS_OK);
+	ck_assert_int_eq(count(&node, node.reader, false), 2);
+	node_stop(&node);
+}
+END_TEST
+
+START_TEST(a_deadline_that_has_passed_is_refused_at_once)
+{
+	Pb__PutRequest write = PB__PUT_REQUEST__INIT;
+	struct node node;
+	struct waiting writing;
+
+	node_start(&node);
+	write.key = bytes("k");
+	start(&node, node.reader, "KV", "Put", &write.base, 1, &writing);
+	ck_assert(is_over(&writing));
+	ck_assert_int_eq(writing.call->status.code, STATUS_DEADLINE_EXCEEDED);
+	call_free(writing.call);
+	node_stop(&node);
+}
+END_TEST
+
+static enum status_code clear_alarm(struct node *node)
+{
+	Pb__AlarmRequest request = PB__ALARM_REQUEST__INIT;
+	struct engine_info info;
+	struct waiting waiting;
+	enum status_code status;
+
+	engine_info(node->engine, &info);
+	request.action = PB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE;
+	request.alarm = PB__ALARM_TYPE__NOSPACE;
+	request.memberid = info.member_id;
+	start(node, node->reader, "Maintenance", "Alarm", &request.base, 0, &waiting);
+	status = await(&waiting)->status.code;
+	call_free(waiting.call);
+	return status;
+}
+
+static enum status_code compact(struct node *node, int64_t revision)
+{
+	Pb__CompactionRequest request = PB__COMPACTION_REQUEST__INIT;
+	struct waiting waiting;
+	enum status_code status;
+
+	request.revision = revision;
+	request.physical = true;
+	start(node, node->reader, "KV", "Compact", &request.base, 0, &waiting);
+	status = await(&waiting)->status.code;
+	call_free(waiting.call);
+	return status;
+}
+
+START_TEST(the_quota_raises_the_alarm_and_compaction_makes_space)
+{
+	static char value[64 * 1024];
+	struct node node;
+	struct engine_info info;
+	int64_t revision = 0;
+	int puts = 0;
+
+	memset(value, 'x', sizeof value - 1);
+	node_start(&node);
+	while (put(&node, node.reader, "k", value, &revision) == STATUS_OK)
+		puts++;
+	ck_assert_int_ge(puts, 10);
+	ck_assert_int_lt(puts, 17);
+	do
+		engine_info(node.engine, &info);
+	while (!info.alarm_nospace);
+	ck_assert_int_eq(put(&node, node.reader, "small", "v", NULL), STATUS_NO_SPACE);
+	ck_assert_int_eq(compact(&node, revision), STATUS_OK);
+	ck_assert_int_eq(put(&node, node.reader, "small", "v", NULL), STATUS_NO_SPACE);
+	ck_assert_int_eq(clear_alarm(&node), STATUS_OK);
+	ck_assert_int_eq(put(&node, node.reader, "small", "v", NULL), STATUS_OK);
+	node_stop(&node);
+}
+END_TEST
+
+START_TEST(a_drained_engine_refuses_and_stops)
+{
+	struct node node;
+
+	node_start(&node);
+	ck_assert_int_eq(put(&node, node.reader, "k", "v", NULL), STATUS_OK);
+	engine_drain(node.engine);
+	ck_assert_int_eq(put(&node, node.reader, "k", "v", NULL), STATUS_STOPPED);
+	node_stop(&node);
+}
+END_TEST
+
+START_TEST(what_was_acknowledged_is_there_after_a_restart)
+{
+	struct node node;
+	struct engine_info before, after;
+
+	node_start(&node);
+	for (int i = 0; i < 50; i++)
+		ck_assert_int_eq(put(&node, node.reader, "k", "v", NULL), STATUS_OK);
+	engine_info(node.engine, &before);
+	node_stop(&node);
+	node_start(&node);
+	engine_info(node.engine, &after);
+	ck_assert_int_eq(after.revision, before.revision);
+	ck_assert_uint_eq(after.cluster_id, before.cluster_id);
+	ck_assert_uint_eq(after.member_id, before.member_id);
+	ck_assert_int_eq(put(&node, node.reader, "k", "v", NULL), STATUS_OK);
+	node_stop(&node);
+}
+END_TEST
+
+static Suite *make_suite(void)
+{
+	Suite *suite = suite_create("engine");
+	TCase *tcase = tcase_create("engine");
+
+	tcase_set_timeout(tcase, 60);
+	tcase_add_test(tcase, a_put_is_seen_by_the_read_after_it);
+	tcase_add_test(tcase, many_threads_write_and_read_at_once);
+	tcase_add_test(tcase, a_linearizable_read_waits_for_its_barrier_and_no_other_does);
+	tcase_add_test(tcase, a_barrier_ahead_of_what_is_applied_waits_for_apply);
+	tcase_add_test(tcase, a_write_and_a_read_end_at_their_deadline);
+	tcase_add_test(tcase, a_deadline_that_has_passed_is_refused_at_once);
+	tcase_add_test(tcase, the_quota_raises_the_alarm_and_compaction_makes_space);
+	tcase_add_test(tcase, a_drained_engine_refuses_and_stops);
+	tcase_add_test(tcase, what_was_acknowledged_is_there_after_a_restart);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}
+
+int main(void)
+{
+	return test_run(make_suite());
+}
