@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A request is read to its end before anything is answered (a client that is
+ * still sending would not read an early answer); only a head that no one can
+ * trust is answered at once, and its connection closed.
+ *
+ * An answer that is there at once is queued at once. Otherwise the connection
+ * is suspended, after the call was started: the mail that announces the finish
+ * is read by this thread, so it cannot come too early.
+ */
+#include "edge/exchange.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/metrics.h"
+#include "edge/answer.h"
+#include "edge/gateway.h"
+#include "engine/call.h"
+
+/* A longer body is not even read and dropped. */
+enum { BODY_MAX_BYTES = 64 << 20 };
+
+/* ---- Life ---- */
+
+static void set_phase(struct exchange *exchange, enum phase phase)
+{
+	connections_set_phase(&exchange->loop->connections, exchange->connection, phase,
+	                      exchange->loop->now_ms);
+}
+
+static struct exchange *new_exchange(struct loop *loop)
+{
+	struct exchange *exchange = malloc(sizeof *exchange);
+
+	if (exchange == NULL)
+		return NULL;
+	memset(exchange, 0, offsetof(struct exchange, inline_body));
+	exchange->loop = loop;
+	loop->exchanges++;
+	return exchange;
+}
+
+static void free_exchange(struct exchange *exchange)
+{
+	exchange->loop->exchanges--;
+	call_free(exchange->call);
+	plain_release(&exchange->plain);
+	target_release(&exchange->target);
+	buf_release(&exchange->body);
+	buf_release(&exchange->answer);
+	free(exchange);
+}
+
+void *exchange_begin(void *arg, const char *uri, struct MHD_Connection *mhd)
+{
+	struct loop *loop = arg;
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	struct connection *connection = info->socket_context;
+	struct exchange *exchange;
+
+	if (connection == NULL)
+		return NULL; /* there was no memory for it */
+	exchange = new_exchange(loop);
+	if (exchange == NULL)
+		return NULL;
+	exchange->mhd = mhd;
+	exchange->connection = connection;
+	connection->exchange = exchange;
+	if (connection->phase != PHASE_HEAD)
+		set_phase(exchange, PHASE_HEAD);
+	target_init(&exchange->target, uri != NULL ? uri : "");
+	return exchange;
+}
+
+void exchange_end(void *arg, struct MHD_Connection *mhd, void **context,
+                  enum MHD_RequestTerminationCode code)
+{
+	struct exchange *exchange = *context;
+
+	(void)arg;
+	(void)mhd;
+	(void)code;
+	*context = NULL;
+	if (exchange == NULL)
+		return;
+	exchange->connection->exchange = NULL;
+	set_phase(exchange, PHASE_IDLE);
+	exchange->connection = NULL;
+	exchange->mhd = NULL;
+	if (!exchange->in_engine)
+		free_exchange(exchange);
+}
+
+/* ---- Waiting ---- */
+
+static void resume(struct exchange *exchange, enum stage stage)
+{
+	exchange->stage = stage;
+	exchange->loop->suspended--;
+	metric_add(METRIC_SUSPENDED, -1);
+	MHD_resume_connection(exchange->mhd);
+}
+
+void exchange_abandon(struct exchange *exchange)
+{
+	if (exchange->stage != STAGE_WAITING)
+		return;
+	metric_add(METRIC_ABANDONED, 1);
+	resume(exchange, STAGE_ABANDONED);
+}
+
+enum MHD_Result exchange_suspend(struct exchange *exchange)
+{
+	exchange->stage = STAGE_WAITING;
+	exchange->in_engine = true;
+	exchange->loop->in_engine++;
+	exchange->loop->suspended++;
+	metric_add(METRIC_SUSPENDED, 1);
+	MHD_suspend_connection(exchange->mhd);
+	/* The hang-up of a client that sent its request and left is not told again. */
+	if (exchange->connection->hung_up)
+		exchange_abandon(exchange);
+	return MHD_YES;
+}
+
+static void deliver_finish(struct loop *loop, struct mail *mail)
+{
+	struct exchange *exchange = (struct exchange *)mail;
+
+	exchange->in_engine = false;
+	loop->in_engine--;
+	if (exchange->mhd == NULL)
+		free_exchange(exchange);
+	else if (exchange->stage == STAGE_WAITING)
+		resume(exchange, STAGE_FINISHED);
+}
+
+/* The engine's callback, on the thread that finished the call. */
+static void finish(struct call *call, bool slow)
+{
+	struct exchange *exchange = call->edge;
+
+	if (slow && exchange->plain.route == NULL)
+		answer_encode(exchange);
+	exchange->mail.deliver = deliver_finish;
+	loop_post(exchange->loop, &exchange->mail);
+}
+
+const struct call_ops EXCHANGE_CALL_OPS = {.finish = finish};
+
+/* ---- Reading the request ---- */
+
+static enum MHD_Result take_head(struct exchange *exchange, const char *method, const char *version)
+{
+	struct head_refusal refusal = head_read(&exchange->head, exchange->mhd, method, version);
+
+	if (refusal.status != 0)
+		return answer_refusal(exchange, refusal.status, refusal.text);
+	if (exchange->target.status == STATUS_NO_MEMORY)
+		return MHD_NO;
+	if (exchange->target.status != STATUS_OK)
+		return answer_refusal(exchange, MHD_HTTP_BAD_REQUEST,
+		                      "400 Bad Request: malformed request target");
+	exchange->stage = STAGE_BODY;
+	if (exchange->head.content_length.text != NULL || exchange->head.transfer_encoding.text != NULL)
+		set_phase(exchange, PHASE_BODY);
+	return MHD_YES;
+}
+
+static void keep_body(struct exchange *exchange, const char *data, size_t len)
+{
+	if (exchange->body.len == 0) {
+		if (exchange->inline_len + len <= sizeof exchange->inline_body) {
+			memcpy(exchange->inline_body + exchange->inline_len, data, len);
+			exchange->inline_len += len;
+			return;
+		}
+		buf_append(&exchange->body, exchange->inline_body, exchange->inline_len);
+	}
+	buf_append(&exchange->body, data, len);
+}
+
+/* Past the limit the body is still read to its end, and dropped. */
+static enum MHD_Result take_body(struct exchange *exchange, const char *data, size_t len)
+{
+	const size_t limit = exchange->loop->edge->message_limit * GATEWAY_BODY_FACTOR;
+	bool was_within = exchange->received <= limit;
+
+	exchange->received += len;
+	if (exchange->received > BODY_MAX_BYTES)
+		return MHD_NO;
+	if (exchange->received <= limit) {
+		keep_body(exchange, data, len);
+	} else if (was_within) {
+		metric_add(METRIC_HTTP_TOO_LARGE, 1);
+		buf_release(&exchange->body);
+		exchange->inline_len = 0;
+	}
+	return MHD_YES;
+}
+
+static enum MHD_Result take_end(struct exchange *exchange)
+{
+	if (exchange->loop->stopping)
+		return MHD_NO;
+	set_phase(exchange, PHASE_BUSY);
+	return answer_request(exchange);
+}
+
+enum MHD_Result exchange_handle(void *arg, struct MHD_Connection *mhd, const char *url, const char *method,
+                                const char *version, const char *data, size_t *data_len, void **context)
+{
+	struct exchange *exchange = *context;
+	size_t len = *data_len;
+
+	(void)arg;
+	(void)mhd;
+	(void)url;
+	if (exchange == NULL)
+		return MHD_NO;
+	switch (exchange->stage) {
+	case STAGE_HEAD:
+		return take_head(exchange, method, version);
+	case STAGE_BODY:
+		*data_len = 0;
+		return len > 0 ? take_body(exchange, data, len) : take_end(exchange);
+	case STAGE_FINISHED:
+		return answer_finished(exchange);
+	case STAGE_ABANDONED:
+		return answer_canceled(exchange);
+	case STAGE_WAITING:
+	case STAGE_ANSWERED:
+		break;
+	}
+	return MHD_YES;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A JSON request as a typed call, and a finished call as JSON: what lies
+ * between HTTP and the engine.
+ */
+#ifndef KETA_GATEWAY_H
+#define KETA_GATEWAY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buf.h"
+#include "base/status.h"
+#include "edge/head.h"
+#include "engine/call.h"
+#include "engine/method.h"
+
+/* What one request may take of memory once decoded; the engine has its own
+ * limit for the answer. */
+enum { GATEWAY_ARENA_BYTES = 256 << 20 };
+
+/* A body longer than the largest message times this is not kept: base64 makes
+ * bytes longer by a third, and names and digits are longer than tags. */
+enum { GATEWAY_BODY_FACTOR = 2 };
+
+struct gateway_request {
+	const struct head *head;
+	const char *body;
+	size_t len;
+	size_t received;      /* more than len when the body was not kept */
+	size_t message_limit; /* of the request as protobuf */
+};
+
+/* Fills in a new call: method, request, token, deadline. False when the
+ * request is refused; the call's status says why. */
+bool gateway_decode(struct call *call, const struct method *method, const struct gateway_request *request);
+
+/* Appends the answer of a finished call and returns its HTTP status. Memory
+ * running out marks the buffer as failed. */
+unsigned gateway_encode(const struct call *call, struct buf *buf);
+
+/* Appends the body of an error and returns its HTTP status. */
+unsigned gateway_encode_error(enum status_code code, struct buf *buf);
+
+#endif

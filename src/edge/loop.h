@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One event loop: a thread, its libmicrohttpd daemon, its read connection, and
+ * the connections given to it. Everything about these connections happens on
+ * this thread; other threads only post mail.
+ *
+ *   acceptor ──── mail: a socket ─────┐           ┌─ MHD_add_connection
+ *                                     ├─► loop ───┼─ MHD_run ─► access handler (exchange.c)
+ *   engine ────── mail: an answer ────┘           └─ MHD_resume_connection
+ *
+ * The daemon runs without threads of its own. Therefore a connection can be
+ * suspended after its call was started: however soon the call finishes, the
+ * mail that says so is read by this very thread, later.
+ */
+#ifndef KETA_LOOP_H
+#define KETA_LOOP_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include <microhttpd.h>
+
+#include "base/status.h"
+#include "edge/connection.h"
+
+struct edge;
+struct listener;
+struct loop;
+struct reader;
+
+/* Something for a loop's thread to do; embedded in what it is about. */
+struct mail {
+	struct mail *next;
+	void (*deliver)(struct loop *loop, struct mail *mail);
+};
+
+struct loop {
+	struct edge *edge;
+	struct listener *listener; /* to be told of closed connections */
+	struct reader *reader;
+	struct MHD_Daemon *daemon;
+	pthread_t thread;
+	bool started;
+	int epoll_fd; /* the daemon's epoll, wake_fd, and every connection's hang-up */
+	int wake_fd;
+
+	_Atomic(struct mail *) inbox; /* newest first */
+	atomic_bool sleeping;         /* about to wait: post must wake it */
+	atomic_int posting;           /* threads inside loop_post: the loop must not go */
+
+	/* The thread's own. */
+	int64_t now_ms;
+	int64_t next_check_ms;
+	struct connections connections;
+	bool adding_seen;  /* the daemon told of the connection being added */
+	int64_t exchanges; /* requests that exist */
+	int64_t suspended; /* of these, those whose connection is suspended */
+	int64_t in_engine; /* of these, those whose call has not finished */
+	sem_t *drained;    /* posted once nothing is under way; then NULL */
+	int64_t drain_until_ms;
+	bool stopping;
+};
+
+/* Makes the daemon, the read connection and the thread. */
+enum status_code loop_start(struct loop *loop, struct edge *edge, struct listener *listener);
+
+/* Asks for mail to be delivered, in the order of posting. Any thread. */
+void loop_post(struct loop *loop, struct mail *mail);
+
+/* Gives the loop a connected socket. Closes it when there is no memory. Any thread. */
+void loop_add_socket(struct loop *loop, int fd, const struct sockaddr *addr, socklen_t addr_len);
+
+/* From now on answers close their connections and idle ones are closed. The
+ * semaphore is posted when no request is under way, or when no call is and
+ * some time has passed. Any thread. */
+void loop_drain(struct loop *loop, sem_t *drained);
+
+/* Cuts all connections, waits until the engine has finished every call of this
+ * loop, and joins the thread. Does nothing to a loop that did not start. */
+void loop_stop(struct loop *loop);
+
+#endif
