@@ -1,5 +1,174 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-int main(void)
+/*
+ * Wiring: reads the configuration, opens store and log, starts engine and
+ * edge, waits for a signal, and stops everything in reverse order.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/config.h"
+#include "base/logger.h"
+#include "base/version.h"
+#include "edge/http.h"
+#include "engine/engine.h"
+#include "log/embedded_log.h"
+#include "state/store.h"
+
+enum {
+	MAX_QUEUED_BYTES = 256 << 20,
+	EXIT_USAGE = 2,
+};
+
+struct server {
+	const struct config *config;
+	struct store *store;
+	struct log *log;
+	struct engine *engine;
+	struct http *http;
+};
+
+static enum status_code start(struct server *server)
 {
-	return 0;
+	struct store_options options = {.dir = server->config->data_dir};
+	struct store_state state;
+	bool nospace, corrupt;
+	enum status_code status = store_open(&options, &server->store);
+
+	if (status != STATUS_OK)
+		return status;
+	store_published(server->store, &state, &nospace, &corrupt);
+	status = embedded_log_open(state.applied_offset, MAX_QUEUED_BYTES, &server->log);
+	if (status == STATUS_OK)
+		status = engine_start(server->config, server->log, server->store, &server->engine);
+	if (status == STATUS_OK)
+		status = http_start(server->config, server->engine, &server->http);
+	return status;
+}
+
+/* In the reverse order of start; parts that did not start are NULL. */
+static void stop(struct server *server)
+{
+	if (server->http != NULL)
+		http_drain(server->http);
+	if (server->engine != NULL)
+		engine_drain(server->engine);
+	http_stop(server->http);
+	if (server->engine != NULL)
+		engine_stop(server->engine);
+	if (server->log != NULL)
+		log_close(server->log);
+	store_close(server->store);
+}
+
+static void announce(const struct server *server)
+{
+	struct engine_info info;
+
+	engine_info(server->engine, &info);
+	logger_info("main", "ready", LOG_STR("version", PACKAGE_VERSION),
+	            LOG_STR("listeners", server->config->listeners), LOG_STR("data_dir", server->config->data_dir),
+	            LOG_I64("revision", info.revision), LOG_END);
+	for (size_t i = 0; i < http_listener_count(server->http); i++)
+		logger_info("main", "listening", LOG_I64("port", http_port(server->http, i)), LOG_END);
+}
+
+/* The signals that end the process, blocked in every thread and waited for here. */
+static void block_signals(sigset_t *signals)
+{
+	sigemptyset(signals);
+	sigaddset(signals, SIGTERM);
+	sigaddset(signals, SIGINT);
+	pthread_sigmask(SIG_BLOCK, signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN); /* a closed terminal is no reason to stop */
+}
+
+/* A second signal ends a stop that takes too long. */
+static void *watch_signals(void *arg)
+{
+	int number;
+
+	sigwait(arg, &number);
+	_exit(EXIT_FAILURE);
+}
+
+static int run(const struct config *config)
+{
+	struct server server = {.config = config};
+	sigset_t signals;
+	pthread_t watcher;
+	int number;
+	enum status_code status;
+
+	logger_init(config->log_level, config->log_format);
+	block_signals(&signals);
+	status = start(&server);
+	if (status != STATUS_OK) {
+		logger_error("main", "cannot start", LOG_STR("error", status_code_text(status)), LOG_END);
+		stop(&server);
+		return status == STATUS_BAD_CONFIG ? EX_CONFIG : EXIT_FAILURE;
+	}
+	announce(&server);
+	sigwait(&signals, &number);
+	logger_info("main", "stopping", LOG_STR("signal", strsignal(number)), LOG_END);
+	if (pthread_create(&watcher, NULL, watch_signals, &signals) == 0)
+		pthread_detach(watcher);
+	stop(&server);
+	logger_info("main", "stopped", LOG_END);
+	return EXIT_SUCCESS;
+}
+
+/* Prints what was asked for instead of running. */
+static int print(const struct config *config)
+{
+	struct buf text;
+
+	buf_init(&text);
+	switch (config->action) {
+	case CONFIG_HELP:
+		config_print_help(&text);
+		break;
+	case CONFIG_VERSION:
+		buf_printf(&text, "ketad %s (etcd API %s)\n", PACKAGE_VERSION, ETCD_SERVER_VERSION);
+		break;
+	case CONFIG_CHECK:
+		buf_append_text(&text, "The configuration is valid.\n");
+		break;
+	case CONFIG_PRINT_SAMPLE:
+		config_print_sample(&text);
+		break;
+	case CONFIG_PRINT_DOC:
+		config_print_doc(&text);
+		break;
+	default:
+		break;
+	}
+	fwrite(text.data, 1, text.len, stdout);
+	buf_release(&text);
+	return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+	struct config *config = NULL;
+	struct buf message;
+	enum status_code status;
+	int code;
+
+	buf_init(&message);
+	status = config_load(argc, argv, environ, &config, &message);
+	if (message.len > 0)
+		fprintf(stderr, "%.*s", (int)message.len, (const char *)message.data);
+	buf_release(&message);
+	if (status != STATUS_OK)
+		return status == STATUS_BAD_REQUEST ? EXIT_USAGE : EX_CONFIG;
+	code = config->action == CONFIG_RUN ? run(config) : print(config);
+	config_free(config);
+	return code;
 }
