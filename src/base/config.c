@@ -6,7 +6,6 @@
  */
 #include "base/config.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,153 +13,17 @@
 #include "base/arena.h"
 #include "base/config_flags.h"
 #include "base/config_loader.h"
+#include "base/config_sources.h"
 #include "base/config_table.h"
 #include "base/duration.h"
-#include "base/properties.h"
 
-#define KAFKA_VARIABLE CONFIG_VARIABLE_PREFIX "KAFKACACHE_"
-
-enum {
-	MAX_FILE_BYTES = 1 << 20, /* a file of every key with its explanation has a hundredth of it */
-	MAX_MEMORY_BYTES = 64 << 20,
-};
+enum { MAX_MEMORY_BYTES = 64 << 20 }; /* an origin for each entry of the largest file */
 
 /* What config_load hands out is the first member. */
 struct loaded {
 	struct config config;
 	struct arena arena; /* owns the texts */
 };
-
-struct file_loader {
-	struct config_loader *loader;
-	const char *path;
-};
-
-static enum status_code put_property(void *arg, const struct property *property)
-{
-	struct file_loader *file = arg;
-	struct config_loader *loader = file->loader;
-	const struct config_key *key = config_key_find(property->key);
-	const char *origin;
-	size_t before;
-
-	if (strlen(property->key) != property->key_len || strlen(property->value) != property->value_len ||
-	    !config_text_is_clean(property->key)) {
-		config_loader_refuse(loader, STATUS_BAD_CONFIG,
-		                     "%s:%zu: keys and values must not hold control characters", file->path,
-		                     property->line);
-		return STATUS_OK;
-	}
-	origin = arena_printf(loader->arena, "%s:%zu: %s", file->path, property->line, property->key);
-	before = key != NULL ? loader->settings[key - config_keys].line : 0;
-	if (before > 0)
-		buf_printf(&loader->notices, "%s: this is the value in force, line %zu is not\n", origin,
-		           before);
-	config_loader_put_named(loader, origin, property->line, property->key, property->value);
-	return STATUS_OK;
-}
-
-static void read_properties(struct config_loader *loader, const char *path, const char *text, size_t len)
-{
-	struct file_loader file = {.loader = loader, .path = path};
-	struct properties_error error;
-	enum status_code status = properties_parse(text, len, put_property, &file, &error);
-
-	if (status == STATUS_BAD_CONFIG)
-		config_loader_refuse(loader, STATUS_BAD_CONFIG, "%s:%zu: %s", path, error.line, error.text);
-	else if (status != STATUS_OK)
-		config_loader_no_memory(loader);
-}
-
-static void load_file(struct config_loader *loader, const char *path)
-{
-	char *text = malloc(MAX_FILE_BYTES + 1);
-	FILE *file = fopen(path, "re");
-	size_t len = file != NULL && text != NULL ? fread(text, 1, MAX_FILE_BYTES + 1, file) : 0;
-
-	if (text == NULL)
-		config_loader_no_memory(loader);
-	else if (file == NULL || ferror(file))
-		config_loader_refuse(loader, STATUS_BAD_CONFIG, "%s: %s", path, strerror(errno));
-	else if (len > MAX_FILE_BYTES)
-		config_loader_refuse(loader, STATUS_BAD_CONFIG, "%s: is larger than %d bytes", path,
-		                     MAX_FILE_BYTES);
-	else
-		read_properties(loader, path, text, len);
-	if (file != NULL)
-		fclose(file);
-	free(text);
-}
-
-/* For a service named keta Kubernetes puts KETA_SERVICE_HOST, KETA_PORT and
- * their like into the environment; no key begins so. */
-static bool is_of_kubernetes(const char *variable)
-{
-	static const char *const STARTS[] = {"KETA_SERVICE_HOST", "KETA_SERVICE_PORT", "KETA_PORT"};
-
-	for (size_t i = 0; i < sizeof STARTS / sizeof *STARTS; i++) {
-		size_t len = strlen(STARTS[i]);
-
-		if (strncmp(variable, STARTS[i], len) == 0 &&
-		    (variable[len] == '\0' || variable[len] == '_'))
-			return true;
-	}
-	return false;
-}
-
-static void refuse_unknown_variable(struct config_loader *loader, const char *variable)
-{
-	struct buf name;
-	const struct config_key *nearest = config_key_nearest_variable(variable);
-
-	buf_init(&name);
-	if (nearest != NULL) {
-		config_key_variable(nearest, &name);
-		config_loader_refuse(loader, STATUS_BAD_CONFIG,
-		                     "%s: there is no such variable; did you mean %.*s?", variable,
-		                     (int)name.len, (const char *)name.data);
-	} else {
-		config_loader_refuse(
-			loader, STATUS_BAD_CONFIG,
-			"%s: there is no such variable; those that begin with " CONFIG_VARIABLE_PREFIX
-			" are for keys",
-			variable);
-	}
-	buf_release(&name);
-}
-
-static void load_variable(struct config_loader *loader, const char *variable, const char *value)
-{
-	const struct config_key *key = config_key_find_variable(variable);
-
-	if (key != NULL)
-		config_loader_put(loader, key, variable, 0, value);
-	else if (strncmp(variable, KAFKA_VARIABLE, strlen(KAFKA_VARIABLE)) == 0)
-		config_loader_put_kafka(loader, variable,
-		                        strcmp(variable, KAFKA_VARIABLE "BOOTSTRAP_SERVERS") == 0 &&
-		                                *value != '\0');
-	else if (!is_of_kubernetes(variable))
-		refuse_unknown_variable(loader, variable);
-}
-
-static void load_environment(struct config_loader *loader, char **environment)
-{
-	for (; *environment != NULL; environment++) {
-		size_t len = strcspn(*environment, "=");
-		char *variable;
-
-		if (strncmp(*environment, CONFIG_VARIABLE_PREFIX, strlen(CONFIG_VARIABLE_PREFIX)) != 0 ||
-		    (*environment)[len] != '=')
-			continue;
-		variable = arena_strdup(loader->arena, *environment);
-		if (variable == NULL) {
-			config_loader_no_memory(loader);
-			return;
-		}
-		variable[len] = '\0';
-		load_variable(loader, variable, variable + len + 1);
-	}
-}
 
 /* What the command line asks for as a whole. */
 struct command {
@@ -304,8 +167,8 @@ static enum status_code load(struct loaded *loaded, const struct command *comman
 	loaded->config.action = command->action;
 	if (!is_final(command->action)) {
 		if (command->path != NULL)
-			load_file(&loader, command->path);
-		load_environment(&loader, environment);
+			config_load_file(&loader, command->path);
+		config_load_environment(&loader, environment);
 		load_command(&loader, argc, argv);
 	}
 	status = config_loader_finish(&loader);

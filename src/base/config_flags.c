@@ -144,7 +144,7 @@ static bool matches(const struct config_flag *flag, const char *name, size_t len
 	return len == own && memcmp(flag->name, name, len) == 0;
 }
 
-static const struct config_flag *find(const char *name, size_t len)
+const struct config_flag *config_flag_find(const char *name, size_t len)
 {
 	for (size_t i = 0; i < config_flag_count; i++)
 		if (matches(&config_flags[i], name, len))
@@ -208,7 +208,7 @@ enum status_code config_option_next(int argc, char **argv, int *at, struct confi
 		return STATUS_BAD_REQUEST;
 	}
 	len = strcspn(name, "=");
-	*out = (struct config_option){.flag = find(name, len), .name = name, .name_len = len};
+	*out = (struct config_option){.flag = config_flag_find(name, len), .name = name, .name_len = len};
 	if (out->flag == NULL)
 		return refuse_unknown(name, len, message);
 	if (name[len] == '=')

@@ -41,6 +41,9 @@ struct config_flag {
 extern const struct config_flag config_flags[];
 extern const size_t config_flag_count;
 
+/* The row of a name without dashes, or NULL. */
+const struct config_flag *config_flag_find(const char *name, size_t len);
+
 /* One flag as it stands on the command line. */
 struct config_option {
 	const struct config_flag *flag;

@@ -14,7 +14,10 @@
 
 #define BLANKS " \t\f\r\n"
 
-enum { SHOWN_BYTES = 80 }; /* of a value in a message */
+enum {
+	SHOWN_BYTES = 80,    /* of a value in a message */
+	SHOWN_REFUSALS = 20, /* more than a person mends at once: it may be the wrong file */
+};
 
 static const int64_t DEFAULT_QUOTA_BYTES = (int64_t)2 << 30;
 static const int64_t DEFAULT_PROGRESS_MS = 600000;
@@ -24,13 +27,18 @@ void config_loader_refuse(struct config_loader *loader, enum status_code status,
 	char text[1024];
 	va_list args;
 
+	if (loader->status == STATUS_OK)
+		loader->status = status;
+	if (++loader->refused > SHOWN_REFUSALS) {
+		if (loader->refused == SHOWN_REFUSALS + 1)
+			buf_append_text(loader->message, "... and there is more\n");
+		return;
+	}
 	va_start(args, format);
 	vsnprintf(text, sizeof text, format, args);
 	va_end(args);
 	buf_append_text(loader->message, text);
 	buf_append_byte(loader->message, '\n');
-	if (loader->status == STATUS_OK)
-		loader->status = status;
 }
 
 void config_loader_no_memory(struct config_loader *loader)

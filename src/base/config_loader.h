@@ -26,6 +26,7 @@ struct config_loader {
 	struct arena *arena;      /* texts of the configuration, and origins */
 	struct buf *message;      /* what is wrong, a line each */
 	struct buf notices;       /* what the operator should know when nothing is wrong */
+	size_t refused;           /* how many things are wrong */
 	enum status_code status;  /* of the first thing that is wrong */
 	const char *kafka_origin; /* the first of Kafka's keys that was given */
 	bool has_kafka_servers;

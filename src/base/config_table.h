@@ -14,11 +14,11 @@
 
 /* Why what is not built yet refuses the start instead of being passed over. */
 #define CONFIG_NO_TLS                                                                                      \
-	"asks for TLS, which is not built into this version yet; it is not served in plain text instead"
+	"asks for TLS, which is not built into this version yet; there is no falling back to plain text"
 #define CONFIG_NO_JWT                                                                                      \
 	"asks for signed tokens, which are not built into this version yet; token.type must be simple"
 #define CONFIG_NO_KAFKA                                                                                    \
-	"asks for the Kafka log, which is not built into this version yet; the node does not write alone " \
+	"asks for the Kafka log, which is not built into this version yet; a node does not write alone "   \
 	"instead"
 
 /* Keys of Kafka's client all begin with this. */

@@ -60,12 +60,12 @@ static enum status_code parse_elements(const char *text, element_fn *check, stru
 	if (list == NULL)
 		return STATUS_NO_MEMORY;
 	while (*text != '\0') {
-		const char *element = text + strspn(text, " \t");
+		const char *element = text + strspn(text, " ");
 		size_t len = strcspn(element, ",");
 		const char *wrong;
 
 		text = element + len;
-		while (len > 0 && isblank((unsigned char)element[len - 1]))
+		while (len > 0 && element[len - 1] == ' ')
 			len--;
 		wrong = len == 0 ? "must be a list without empty elements" : check(element, len);
 		if (wrong != NULL || (*text == ',' && text[1] == '\0'))

@@ -277,11 +277,15 @@ static size_t find_bad_line(const char *text, size_t len)
 enum status_code properties_parse(const char *text, size_t len, property_fn *fn, void *arg,
                                   struct properties_error *error)
 {
-	struct reader reader = {.next = text, .end = text + len, .line = 1};
+	struct reader reader = {.next = text, .line = 1};
 	enum status_code status = STATUS_OK;
-	size_t bad_line = find_bad_line(text, len);
+	size_t bad_line;
 	struct buf texts;
 
+	if (len == 0)
+		return STATUS_OK; /* 'text' may be NULL */
+	reader.end = text + len;
+	bad_line = find_bad_line(text, len);
 	if (bad_line > 0) {
 		*error = (struct properties_error){.line = bad_line, .text = "the text is not UTF-8"};
 		return STATUS_BAD_CONFIG;

@@ -37,7 +37,7 @@ struct properties_error {
 	const char *text; /* static; never quotes the file, which may hold passwords */
 };
 
-/* Calls 'fn' for each entry, in the file's order. STATUS_OK; STATUS_BAD_CONFIG
+/* Calls 'fn' for each entry, in the order of the file. STATUS_OK; STATUS_BAD_CONFIG
  * with *error filled: an escape is malformed, one surrogate stands alone, or
  * the text is not UTF-8 (found before the first entry is reported);
  * STATUS_NO_MEMORY; or what 'fn' returned, with *error as it was. */

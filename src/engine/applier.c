@@ -65,6 +65,7 @@ static enum status_code apply_record(struct applier *applier, size_t at, bool un
 	struct engine *engine = applier->engine;
 	const struct log_record *raw = &applier->records[at];
 	struct item *item = &applier->items[at];
+	int64_t started_us = clock_us();
 	Pb__Record *rec;
 	enum status_code status = record_unpack(raw->data, raw->len, &applier->scratch, &rec);
 
@@ -78,6 +79,7 @@ static enum status_code apply_record(struct applier *applier, size_t at, bool un
 		item->call = propose_take(engine, rec->sequence);
 	status = apply(engine->store, rec, raw->offset, undoable,
 	               item->call != NULL ? &item->call->arena : &applier->scratch, &item->applied);
+	metric_observe(METRIC_APPLY_SECONDS, clock_us() - started_us);
 	return status;
 }
 

@@ -68,10 +68,14 @@ int64_t autocompact_tick(struct autocompact *plan, int64_t now_ms, int64_t revis
 	}
 	if (now_ms < plan->next_ms)
 		return 0;
-	plan->next_ms = now_ms + plan->interval_ms;
 	target = plan->mode == COMPACTION_PERIODIC ? find_retained(plan, now_ms) : revision - plan->retention;
-	if (target <= plan->compacted || target <= 0)
+	if (target <= plan->compacted || target <= 0) {
+		/* Nothing was written back then. What was written since comes due with the next sample. */
+		plan->next_ms = plan->mode == COMPACTION_PERIODIC ? plan->next_sample_ms
+		                                                  : now_ms + plan->interval_ms;
 		return 0;
+	}
+	plan->next_ms = now_ms + plan->interval_ms;
 	plan->compacted = target;
 	return target;
 }

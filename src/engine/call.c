@@ -100,10 +100,15 @@ static void fill_header(struct engine *engine, ProtobufCMessage *response)
 
 static void note_slow(struct engine *engine, const struct call *call, int64_t took_us)
 {
+	size_t request = protobuf_c_message_get_packed_size(call->request);
+	size_t response = call->response != NULL ? protobuf_c_message_get_packed_size(call->response) : 0;
+
 	metric_add(METRIC_SLOW_APPLIES, 1);
 	logger_warn("engine", "slow request", LOG_STR("method", call->method->name),
 	            LOG_I64("took_ms", took_us / 1000), LOG_I64("limit_ms", engine->config->slow_request_ms),
-	            LOG_STR("status", status_code_name(call->status.code)), LOG_END);
+	            LOG_STR("status", status_code_name(call->status.code)),
+	            LOG_I64("request_bytes", (int64_t)request), LOG_I64("response_bytes", (int64_t)response),
+	            LOG_END);
 }
 
 static void conclude(struct engine *engine, struct call *call)

@@ -525,7 +525,7 @@ static enum status_code compact(struct model *model, const Pb__CompactionRequest
 {
 	Pb__CompactionResponse *response = arena_alloc(arena, sizeof *response);
 
-	if (request->revision <= 0 || request->revision <= model->compact_revision)
+	if (request->revision <= model->compact_revision)
 		return STATUS_COMPACTED;
 	if (request->revision > model->revision)
 		return STATUS_FUTURE_REVISION;

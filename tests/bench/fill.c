@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Gives a stopped server's database very many versions of keys, quickly: by
+ * the store's own hand (state/store.h), but without a journal and without
+ * waiting for the disk. What is read and measured afterwards is the same as if
+ * clients had put it: each version is a revision of its own, and the keys are
+ * gone through again and again.
+ *
+ *   fill --dir DIR --keys N --versions N       after a first, clean start and
+ *                                              stop of the server on DIR
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "state/store.h"
+
+enum { VALUE_BYTES = 256, KEY_BYTES = 12, TRANSACTION_PUTS = 100000 };
+
+static const char UNSAFE[] = "PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF;";
+
+static _Noreturn void fail(const char *what)
+{
+	fprintf(stderr, "fill: %s\n", what);
+	exit(1);
+}
+
+static void check(enum status_code status)
+{
+	if (status != STATUS_OK)
+		fail(status_code_text(status));
+}
+
+static void make_key(uint8_t key[KEY_BYTES], int64_t number)
+{
+	memcpy(key, "key", 3);
+	for (int i = KEY_BYTES - 1; i >= 3; i--, number /= 10)
+		key[i] = (uint8_t)('0' + number % 10);
+}
+
+/* Every put is a revision, so what a key's earlier versions are called follows
+ * from their place in the sequence. */
+static void put(struct store *st, int64_t first, int64_t keys, int64_t place)
+{
+	static uint8_t value[VALUE_BYTES];
+	uint8_t key[KEY_BYTES];
+	struct change change = {
+		.key = key,
+		.key_len = sizeof key,
+		.value = value,
+		.value_len = sizeof value,
+		.created = first + place % keys,
+		.version = place / keys + 1,
+		.previous = place < keys ? 0 : (first + place - keys) << REVISION_SHIFT,
+	};
+
+	memset(value, (int)('a' + place % 26), sizeof value);
+	make_key(key, place % keys);
+	check(store_record_begin(st, false));
+	check(store_change(st, &change));
+	check(store_record_end(st, false, false));
+}
+
+static void fill(struct store *st, int64_t keys, int64_t versions)
+{
+	int64_t first = st->view.state.revision + 1, total = keys * versions;
+
+	for (int64_t place = 0; place < total; place++) {
+		if (place % TRANSACTION_PUTS == 0)
+			check(store_begin(st));
+		put(st, first, keys, place);
+		if (place % TRANSACTION_PUTS != TRANSACTION_PUTS - 1 && place + 1 < total)
+			continue;
+		check(store_commit(st));
+		if (isatty(STDERR_FILENO))
+			fprintf(stderr, "\r  %" PRId64 " of %" PRId64 " puts ", place + 1, total);
+	}
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "\r%40s\r", "");
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option OPTIONS[] = {
+		{"dir", required_argument, NULL, 'd'},
+		{"keys", required_argument, NULL, 'k'},
+		{"versions", required_argument, NULL, 'v'},
+		{0},
+	};
+	struct store_options options = {0};
+	int64_t keys = 0, versions = 1;
+	struct store *st;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
+		if (option == 'd')
+			options.dir = optarg;
+		else if (option == 'k')
+			keys = strtoll(optarg, NULL, 10);
+		else if (option == 'v')
+			versions = strtoll(optarg, NULL, 10);
+	}
+	if (options.dir == NULL || keys < 1 || versions < 1)
+		fail("usage: fill --dir DIR --keys N [--versions N]");
+	check(store_open(&options, &st));
+	if (sqlite3_exec(st->view.db, UNSAFE, NULL, NULL, NULL) != SQLITE_OK)
+		fail(sqlite3_errmsg(st->view.db));
+	fill(st, keys, versions);
+	store_close(st);
+	return 0;
+}

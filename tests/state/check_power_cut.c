@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The power fails at any write or sync, again and again, on one store. After
+ * each cut it must hold every batch that was acknowledged, the batch under way
+ * wholly or not at all, and nothing else; a second store that nothing ever
+ * happens to applies the same batches, to compare with.
+ *
+ * KETA_SEED repeats a run, KETA_ROUNDS says how many cuts.
+ */
+#include <stdio.h>
+
+#include "lib/fault_vfs.h"
+#include "lib/fixture.h"
+#include "lib/test.h"
+#include "lib/workload.h"
+#include "state/compact.h"
+
+enum {
+	DEFAULT_ROUNDS = 300,
+	STORES = 6, /* the rounds are shared out: a store's youth is where directories matter */
+	BATCH_MAX = 6,
+	CALLS_MAX = 120,
+	CONTENT_EVERY = 8, /* comparing all old revisions takes long */
+};
+
+struct run {
+	struct fixture fx;   /* the one that suffers */
+	struct fixture calm; /* the one to compare with */
+	struct workload work;
+	const ProtobufCMessage *batch[BATCH_MAX]; /* the last one, in calm's arena */
+	size_t count;
+	bool in_doubt; /* it failed with the power */
+	bool genesis;  /* and was the birth */
+	int64_t cuts;
+};
+
+static void learn(struct run *run)
+{
+	run->work.revision = run->calm.st->saved.revision;
+	run->work.compact_revision = run->calm.st->saved.compact_revision;
+}
+
+/* The batch is known to have happened. */
+static void follow(struct run *run, const struct applied *found)
+{
+	struct applied wanted[BATCH_MAX];
+
+	run->in_doubt = false;
+	if (run->genesis) {
+		fixture_bear(&run->calm);
+		return;
+	}
+	ck_assert_int_eq(fixture_apply_batch(&run->calm, run->batch, run->count, wanted), STATUS_OK);
+	for (size_t i = 0; found != NULL && i < run->count; i++) {
+		ck_assert_int_eq(found[i].status, wanted[i].status);
+		if (wanted[i].response != NULL)
+			assert_same_message(found[i].response, wanted[i].response);
+	}
+	learn(run);
+}
+
+static void bear(struct run *run)
+{
+	run->genesis = true;
+	run->count = 1;
+	run->in_doubt = fixture_try_bear(&run->fx) != STATUS_OK;
+	if (!run->in_doubt)
+		follow(run, NULL);
+}
+
+static void apply_batch(struct run *run)
+{
+	struct applied found[BATCH_MAX];
+
+	run->genesis = false;
+	run->count = 1 + prng_below(&run->work.prng, BATCH_MAX);
+	for (size_t i = 0; i < run->count; i++)
+		run->batch[i] = workload_write(&run->work, &run->calm.arena);
+	run->in_doubt = fixture_apply_batch(&run->fx, run->batch, run->count, found) != STATUS_OK;
+	if (!run->in_doubt)
+		follow(run, found);
+}
+
+static void compact_some(struct run *run)
+{
+	size_t dropped;
+	bool done;
+
+	if (store_begin(run->fx.st) != STATUS_OK)
+		return;
+	if (compact_step(run->fx.st, 1 + prng_below(&run->work.prng, 20), &dropped, &done) == STATUS_OK)
+		store_commit(run->fx.st);
+	else
+		store_rollback(run->fx.st);
+}
+
+static void checkpoint(struct run *run)
+{
+	struct view reader;
+
+	if (prng_chance(&run->work.prng, 50)) {
+		store_restart_wal(run->fx.st);
+	} else if (store_view(run->fx.st, &reader) == STATUS_OK) {
+		store_checkpoint(&reader);
+		view_close(&reader);
+	}
+}
+
+/* Works until the power goes. What fails before that is a fault of ours. */
+static void work(struct run *run)
+{
+	while (!fault_vfs_is_off()) {
+		unsigned kind = prng_below(&run->work.prng, 100);
+
+		if (run->fx.st->saved.cluster_id == 0)
+			bear(run);
+		else if (kind < 70)
+			apply_batch(run);
+		else if (kind < 85)
+			compact_some(run);
+		else if (kind < 97)
+			checkpoint(run);
+		else
+			fixture_shut(&run->fx);
+		if (run->in_doubt)
+			ck_assert(fault_vfs_is_off());
+		fixture_forget(&run->fx);
+		if (!run->in_doubt)
+			fixture_forget(&run->calm);
+		if (run->fx.st == NULL)
+			return;
+	}
+}
+
+/* What the store says of itself decides about the batch in doubt, and it must be
+ * one of the two. */
+static void settle_doubt(struct run *run)
+{
+	int64_t applied = run->fx.st->saved.applied_offset;
+	int64_t acknowledged = run->calm.st->saved.applied_offset;
+
+	if (run->in_doubt && applied == acknowledged + (int64_t)run->count)
+		follow(run, NULL);
+	else
+		ck_assert_int_eq(applied, acknowledged);
+	run->in_doubt = false;
+}
+
+static void compare(struct run *run)
+{
+	const struct store_state *found = &run->fx.st->saved, *wanted = &run->calm.st->saved;
+
+	ck_assert_int_eq(found->applied_offset, wanted->applied_offset);
+	ck_assert_int_eq(found->revision, wanted->revision);
+	ck_assert_int_eq(found->compact_revision, wanted->compact_revision);
+	ck_assert_int_eq(found->keys, wanted->keys);
+	ck_assert_uint_eq(found->hash, wanted->hash);
+	ck_assert_uint_eq(found->cluster_id, wanted->cluster_id);
+	ck_assert_int_eq(run->fx.st->alarm_nospace, run->calm.st->alarm_nospace);
+	ck_assert_int_eq(run->fx.st->alarm_corrupt, run->calm.st->alarm_corrupt);
+	fixture_check_integrity(&run->fx);
+	if (run->cuts % CONTENT_EVERY == 0)
+		ck_assert_uint_eq(fixture_content_hash(&run->fx), fixture_content_hash(&run->calm));
+}
+
+static enum status_code reopen(struct run *run)
+{
+	struct store_options options = {.dir = run->fx.dir, .vfs = FAULT_VFS};
+	enum status_code status = store_open(&options, &run->fx.st);
+
+	if (status == STATUS_OK)
+		run->fx.offset = run->fx.st->saved.applied_offset;
+	return status;
+}
+
+/* One life: from power on to the next cut. */
+static void live(struct run *run)
+{
+	/* Often at once, while the store is being opened and recovered. */
+	int64_t calls = prng_chance(&run->work.prng, 20) ? 12 : CALLS_MAX;
+
+	fault_vfs_cut_at(1 + prng_below(&run->work.prng, (unsigned)calls));
+	if (reopen(run) != STATUS_OK) {
+		ck_assert(fault_vfs_is_off());
+	} else {
+		settle_doubt(run);
+		work(run);
+		if (run->fx.st != NULL)
+			fixture_shut(&run->fx);
+	}
+	/* A clean close may come before the cut. */
+	fault_vfs_cut();
+	fault_vfs_power_on(&run->work.prng);
+	run->cuts++;
+	ck_assert_str_eq(status_code_name(reopen(run)), "OK");
+	settle_doubt(run);
+	compare(run);
+	fixture_forget(&run->fx);
+	fixture_forget(&run->calm);
+	fixture_shut(&run->fx);
+}
+
+static void open_stores(struct run *run, int number)
+{
+	char name[32];
+
+	snprintf(name, sizeof name, "cut-%d", number);
+	run->fx = (struct fixture){.vfs = FAULT_VFS};
+	snprintf(run->fx.dir, sizeof run->fx.dir, "%s", fixture_path(name));
+	arena_init(&run->fx.arena, 1 << 30, NULL, 0);
+	fault_vfs_start(run->fx.dir);
+	snprintf(name, sizeof name, "calm-%d", number);
+	ck_assert_int_eq(fixture_open_at(&run->calm, fixture_path(name), FAULT_VFS), STATUS_OK);
+	run->in_doubt = false;
+	learn(run);
+}
+
+START_TEST(a_cut_loses_nothing_acknowledged_and_halves_nothing)
+{
+	int64_t rounds = prng_setting("KETA_ROUNDS", DEFAULT_ROUNDS);
+	struct run run = {.work = {.alarms = true}};
+
+	prng_init(&run.work.prng, prng_seed("check_power_cut"));
+	for (int i = 0; i < STORES; i++) {
+		open_stores(&run, i);
+		for (int64_t round = 0; round < rounds / STORES; round++)
+			live(&run);
+		arena_release(&run.fx.arena);
+		fixture_close(&run.calm);
+	}
+}
+END_TEST
+
+static Suite *make_suite(void)
+{
+	Suite *suite = suite_create("power_cut");
+	TCase *tcase = tcase_create("power_cut");
+
+	tcase_set_timeout(tcase, 3600);
+	tcase_add_test(tcase, a_cut_loses_nothing_acknowledged_and_halves_nothing);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}
+
+int main(void)
+{
+	return test_run(make_suite());
+}
