@@ -22,7 +22,7 @@ enum {
 	IDLE_WAIT_MS = 1000,
 	COMPACT_ROWS = 200, /* a step of about a millisecond */
 	/* The applier finishes the checkpoint itself from here on; before, the housekeeper does the work. */
-	WAL_MAX_PAGES = 16384,
+	WAL_MAX_PAGES = 4096,
 	SCRATCH_BLOCK_BYTES = 256 * 1024,
 };
 

@@ -14,7 +14,7 @@
 enum {
 	TICK_MS = 50,
 	/* Small enough that a restart reads little, large enough to write hot pages once. */
-	WAL_CHECKPOINT_PAGES = 2000,
+	WAL_CHECKPOINT_PAGES = 1000,
 };
 
 static void propose_compaction(struct engine *engine, int64_t revision)

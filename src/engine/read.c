@@ -14,7 +14,7 @@
 
 enum barrier_step { BARRIER_ASKED, BARRIER_LEFT, BARRIER_ANSWERED };
 
-enum status_code engine_reader_new(struct engine *engine, struct reader **out)
+static enum status_code reader_new(struct engine *engine, enum view_use use, struct reader **out)
 {
 	struct reader *reader = calloc(1, sizeof *reader);
 	enum status_code status;
@@ -22,13 +22,18 @@ enum status_code engine_reader_new(struct engine *engine, struct reader **out)
 	if (reader == NULL)
 		return STATUS_NO_MEMORY;
 	reader->engine = engine;
-	status = store_view(engine->store, &reader->view);
+	status = store_view(engine->store, use, &reader->view);
 	if (status != STATUS_OK) {
 		free(reader);
 		return status;
 	}
 	*out = reader;
 	return STATUS_OK;
+}
+
+enum status_code engine_reader_new(struct engine *engine, struct reader **out)
+{
+	return reader_new(engine, VIEW_SHORT_READ, out);
 }
 
 void engine_reader_rest(struct reader *reader)
@@ -177,7 +182,7 @@ static enum status_code start_thread(struct engine *engine)
 	if (self == NULL)
 		return STATUS_NO_MEMORY;
 	self->engine = engine;
-	status = engine_reader_new(engine, &self->reader);
+	status = reader_new(engine, VIEW_LONG_READ, &self->reader);
 	if (status == STATUS_OK &&
 	    pthread_create(&engine->readers[engine->reader_count], NULL, run_reads, self) != 0) {
 		engine_reader_free(self->reader);

@@ -24,7 +24,8 @@ enum status_code compact_apply(struct store *st, int64_t revision)
 		return STATUS_COMPACTED;
 	if (revision > state->revision)
 		return STATUS_FUTURE_REVISION;
-	/* Deletions made by the revision compacted to last stay readable until the next: they are due now. */
+	/* Deletions made by the revision compacted to last stay readable until the next: they are due now.
+	 */
 	if (state->compact_revision > 0) {
 		status = view_last_id(&st->view, state->compact_revision - 1, &last_id);
 		if (status != STATUS_OK)
@@ -79,7 +80,7 @@ static enum status_code read_passed(struct store *st, struct passed *passed, siz
 	return status;
 }
 
-/* The length of a version's value; *found is false when an earlier pass dropped it. */
+/* The length of a version's value; *found is false when an earlier pass dropped it, and for a deletion. */
 static enum status_code find_length(struct store *st, int64_t id, bool *found, size_t *len)
 {
 	sqlite3_stmt *stmt = st->view.stmts[SQL_VALUE_LENGTH];
@@ -94,16 +95,9 @@ static enum status_code find_length(struct store *st, int64_t id, bool *found, s
 	return code == SQLITE_ROW || code == SQLITE_DONE ? STATUS_OK : view_failed(&st->view, code);
 }
 
-static enum status_code drop(struct store *st, const struct passed *it, int64_t id, size_t value_len)
+static enum status_code drop_version(struct store *st, const struct passed *it, int64_t id,
+                                     size_t value_len)
 {
-	sqlite3_stmt *superseded = st->view.stmts[SQL_DROP_SUPERSEDED];
-	enum status_code status;
-
-	sqlite3_bind_blob(superseded, 1, it->key, (int)it->key_len, SQLITE_STATIC);
-	sqlite3_bind_int64(superseded, 2, id);
-	status = view_run(&st->view, SQL_DROP_SUPERSEDED);
-	if (status != STATUS_OK)
-		return status;
 	sqlite3_bind_int64(st->view.stmts[SQL_DROP_VERSION], 1, id);
 	st->view.state.logical_bytes -= version_cost(it->key_len, value_len);
 	return view_run(&st->view, SQL_DROP_VERSION);
@@ -115,14 +109,18 @@ static enum status_code pass(struct store *st, const struct passed *it, size_t *
 	size_t value_len = 0;
 	bool found = false;
 
+	/* A deletion goes when it is passed itself: one of the revision compacted to stays, even where
+	 * the same transaction put the key again. */
 	if (it->previous != 0)
 		status = find_length(st, it->previous, &found, &value_len);
 	if (status == STATUS_OK && found) {
-		status = drop(st, it, it->previous, value_len);
+		status = drop_version(st, it, it->previous, value_len);
 		++*dropped;
 	}
 	if (status == STATUS_OK && it->deleted && it->mod < st->view.state.compact_revision) {
-		status = drop(st, it, it->id, it->value_len);
+		status = store_drop_tombstone(st, it->key, it->key_len, it->id);
+		if (status == STATUS_OK)
+			status = drop_version(st, it, it->id, it->value_len);
 		++*dropped;
 	}
 	return status;

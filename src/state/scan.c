@@ -5,8 +5,9 @@
 #include <string.h>
 
 enum {
-	/* About two milliseconds of rows with values, and of keys only. */
+	/* About two milliseconds each: of rows as they are, of rows looked for in their chains, of keys. */
 	SCAN_SLICE_ROWS = 2000,
+	SCAN_SLICE_OLD_ROWS = 400,
 	COUNT_SLICE_ROWS = 50000,
 };
 
@@ -60,16 +61,16 @@ static enum status_code open_slice(struct scan *scan)
 	enum status_code status = STATUS_OK;
 
 	scan->historical = !is_newest(scan);
-	scan->slice_left = view->writes ? SIZE_MAX : SCAN_SLICE_ROWS;
-	scan->on_next = false;
-	if (scan->historical)
-		status = check_revision(scan);
-	if (status == STATUS_OK && scan->historical)
+	scan->slice_left = view->writes ? SIZE_MAX : scan->historical ? SCAN_SLICE_OLD_ROWS : SCAN_SLICE_ROWS;
+	if (scan->historical) {
+		if (scan->revision < view->state.compact_revision)
+			return STATUS_COMPACTED;
 		status = view_last_id(view, scan->revision, &scan->last_id);
+	}
 	if (status != STATUS_OK)
 		return status;
 	if (scan->historical)
-		scan->stmt = view->stmts[open ? SQL_SCAN_AT_FROM : SQL_SCAN_AT];
+		scan->stmt = view->stmts[open ? SQL_SCAN_ALL_FROM : SQL_SCAN_ALL];
 	else
 		scan->stmt = view->stmts[open ? SQL_SCAN_FROM : SQL_SCAN];
 	if (scan->resume_len > 0) {
@@ -77,8 +78,6 @@ static enum status_code open_slice(struct scan *scan)
 		rest.key_len = scan->resume_len;
 	}
 	bind_span(scan->stmt, &rest);
-	if (scan->historical)
-		sqlite3_bind_int64(scan->stmt, 3, scan->last_id);
 	return STATUS_OK;
 }
 
@@ -140,113 +139,69 @@ static enum status_code next_slice(struct scan *scan)
 	return status == STATUS_OK ? open_slice(scan) : status;
 }
 
-/* *more tells whether the statement stands on a row. */
+/* *more tells whether the statement stands on a row. Of the last row of a slice
+ * the key is kept. */
 static enum status_code step(struct scan *scan, bool *more)
 {
-	int code = sqlite3_step(scan->stmt);
+	sqlite3_stmt *stmt = scan->stmt;
+	int code = sqlite3_step(stmt);
 
 	*more = code == SQLITE_ROW;
 	if (*more) {
-		if (scan->slice_left > 0)
-			scan->slice_left--;
-		return STATUS_OK;
+		if (--scan->slice_left > 0)
+			return STATUS_OK;
+		return remember(scan, sqlite3_column_blob(stmt, 0), (size_t)sqlite3_column_bytes(stmt, 0));
 	}
-	sqlite3_reset(scan->stmt);
+	sqlite3_reset(stmt);
 	scan->stmt = NULL;
 	return code == SQLITE_DONE ? STATUS_OK : view_failed(scan->view, code);
 }
 
 static enum status_code next_newest(struct scan *scan, struct version_row **row)
 {
-	sqlite3_stmt *stmt;
 	bool more;
 	enum status_code status = step(scan, &more);
 
 	if (status != STATUS_OK || !more)
 		return status;
-	stmt = scan->stmt;
-	scan->row = (struct version_row){
-		.key = sqlite3_column_blob(stmt, 0),
-		.key_len = (size_t)sqlite3_column_bytes(stmt, 0),
-		.mod = sqlite3_column_int64(stmt, 1),
-		.created = sqlite3_column_int64(stmt, 2),
-		.version = sqlite3_column_int64(stmt, 3),
-		.lease = sqlite3_column_int64(stmt, 4),
-		.id = sqlite3_column_int64(stmt, 6),
-		.stmt = stmt,
-	};
-	if (scan->slice_left == 0)
-		status = remember(scan, scan->row.key, scan->row.key_len);
-	*row = &scan->row;
-	return status;
-}
-
-static bool is_same_key(const struct scan *scan)
-{
-	size_t len = (size_t)sqlite3_column_bytes(scan->stmt, 0);
-
-	return len + 1 == scan->resume_len && memcmp(sqlite3_column_blob(scan->stmt, 0), scan->resume, len) == 0;
-}
-
-/* Takes the next key's newest visible version; *id is 0 at the end. */
-static enum status_code choose(struct scan *scan, int64_t *id, bool *deleted)
-{
-	bool more = scan->on_next;
-	enum status_code status = more ? STATUS_OK : step(scan, &more);
-
-	*id = 0;
-	scan->on_next = false;
-	if (status != STATUS_OK || !more)
-		return status;
-	status = remember(scan, sqlite3_column_blob(scan->stmt, 0), (size_t)sqlite3_column_bytes(scan->stmt, 0));
-	while (status == STATUS_OK && more && is_same_key(scan)) {
-		*id = sqlite3_column_int64(scan->stmt, 1);
-		*deleted = sqlite3_column_int(scan->stmt, 2) != 0;
-		status = step(scan, &more);
-	}
-	scan->on_next = more;
-	return status;
-}
-
-static enum status_code fetch(struct scan *scan, int64_t id, struct version_row **row)
-{
-	sqlite3_stmt *stmt = scan->view->stmts[SQL_VERSION];
-	int code;
-
-	sqlite3_bind_int64(stmt, 1, id);
-	code = sqlite3_step(stmt);
-	if (code != SQLITE_ROW) {
-		sqlite3_reset(stmt);
-		return view_failed(scan->view, code == SQLITE_DONE ? SQLITE_CORRUPT : code);
-	}
-	scan->row = (struct version_row){
-		.key = sqlite3_column_blob(stmt, 0),
-		.key_len = (size_t)sqlite3_column_bytes(stmt, 0),
-		.mod = sqlite3_column_int64(stmt, 1),
-		.created = sqlite3_column_int64(stmt, 2),
-		.version = sqlite3_column_int64(stmt, 3),
-		.lease = sqlite3_column_int64(stmt, 4),
-		.id = id,
-		.stmt = stmt,
-	};
+	view_read_row(scan->stmt, &scan->row);
 	*row = &scan->row;
 	return STATUS_OK;
 }
 
-/* The next key; no row if it did not exist at the revision. */
+/* The version that the walk sees of the key on which the statement stands; 0 for none. */
+static enum status_code choose(struct scan *scan, int64_t *id)
+{
+	bool deleted = sqlite3_column_int(scan->stmt, 4) != 0;
+	struct chain chain;
+
+	chain_read(&chain, scan->stmt, 1, 2, 3);
+	*id = deleted ? 0 : chain.id;
+	if (chain.id <= scan->last_id)
+		return STATUS_OK;
+	return chain_find(scan->view, &chain, scan->last_id, id);
+}
+
 static enum status_code next_historical(struct scan *scan, struct version_row **row)
 {
+	bool more, found = false;
+	enum status_code status = STATUS_OK;
 	int64_t id;
-	bool deleted = false;
-	enum status_code status = choose(scan, &id, &deleted);
 
-	if (status != STATUS_OK || id == 0 || deleted)
-		return status;
-	if (!scan->ids_only)
-		return fetch(scan, id, row);
-	scan->row = (struct version_row){.id = id};
-	*row = &scan->row;
-	return STATUS_OK;
+	while (status == STATUS_OK && !found) {
+		if (scan->slice_left == 0)
+			status = next_slice(scan);
+		if (status == STATUS_OK)
+			status = step(scan, &more);
+		if (status != STATUS_OK || !more)
+			return status;
+		status = choose(scan, &id);
+		if (status == STATUS_OK && id != 0)
+			status = view_find_version(scan->view, id, &found, &scan->row);
+	}
+	if (found)
+		*row = &scan->row;
+	return status;
 }
 
 static enum status_code next_single(struct scan *scan, struct version_row **row)
@@ -360,7 +315,6 @@ enum status_code scan_count(struct view *view, const struct span *span, int64_t 
 	enum status_code status = scan_begin(&scan, view, span, revision);
 
 	*count = 0;
-	scan.ids_only = true;
 	if (status == STATUS_OK && !scan.historical && !scan.single)
 		status = count_newest(&scan, max, count);
 	while (status == STATUS_OK && *count <= max && (scan.single || scan.stmt != NULL)) {

@@ -36,12 +36,10 @@ struct scan {
 	int64_t last_id;     /* the newest version that a historical walk may see */
 	sqlite3_stmt *stmt;  /* NULL when the walk is over */
 	size_t slice_left;   /* rows until the snapshot is given back */
-	uint8_t *resume;     /* the last key taken and a zero byte: its successor */
+	uint8_t *resume;     /* the last key of the slice and a zero byte: its successor */
 	size_t resume_len;
 	size_t resume_size;
-	bool historical;     /* stmt gives versions of all ages, of which one is chosen */
-	bool on_next;        /* historical: stmt stands on a key not yet taken */
-	bool ids_only;       /* historical: do not fetch the chosen version */
+	bool historical;     /* stmt gives the ends of chains, in which a version is found */
 	bool single;         /* one key, found without a walk */
 	bool taken;          /* single: it was looked up */
 	struct version_row row;

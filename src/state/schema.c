@@ -20,15 +20,17 @@ static const char DEFINITION[] =
 	" version INTEGER NOT NULL,"  /* counts from 1 at each creation; 0 in a deletion */
 	" lease INTEGER NOT NULL,"
 	" previous INTEGER NOT NULL," /* the version that this one supersedes, or 0 */
+	" skips BLOB,"                /* see state/chain.h; NULL in most */
 	" deleted INTEGER NOT NULL,"
 	" value BLOB NOT NULL);"      /* last, so that reading the rest touches no overflow page */
 	"CREATE TABLE current ("
 	" key BLOB PRIMARY KEY,"
 	" id INTEGER NOT NULL,"       /* of the same version in 'version' */
 	" mod INTEGER NOT NULL, created INTEGER NOT NULL, version INTEGER NOT NULL, lease INTEGER NOT NULL,"
+	" number INTEGER NOT NULL, heads BLOB," /* the end of its chain */
 	" value BLOB NOT NULL) WITHOUT ROWID;"
-	"CREATE TABLE superseded (key BLOB NOT NULL, id INTEGER NOT NULL, deleted INTEGER NOT NULL,"
-	" PRIMARY KEY (key, id)) WITHOUT ROWID;"
+	"CREATE TABLE tombstone ("
+	" key BLOB PRIMARY KEY, id INTEGER NOT NULL, number INTEGER NOT NULL, heads BLOB) WITHOUT ROWID;"
 	"CREATE TABLE lease (id INTEGER PRIMARY KEY, ttl_sec INTEGER NOT NULL);"
 	"CREATE TABLE alarm (member_id INTEGER NOT NULL, kind INTEGER NOT NULL,"
 	" PRIMARY KEY (member_id, kind)) WITHOUT ROWID;"

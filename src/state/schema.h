@@ -5,13 +5,13 @@
  *
  *   current     the newest version of each key that exists, with its value
  *   version     every change of a key, in revision order, with its value
- *   superseded  which versions a key had before, and its deletions
+ *   tombstone   the deletion of each key that does not exist and has a history
  *
  * A read of the newest version looks in one place, which history does not make
  * larger; a watch that catches up reads 'version' from one point to the end; a
- * read at an old revision finds the version in 'superseded'. The newest value
- * is there twice: keeping it in 'version' alone made a listing of 100,000 keys
- * six times slower, moving it there when it is superseded wrote as much.
+ * read at an old revision walks back from the newest version (state/chain.h). A
+ * put writes one place by key and one at the end, which is what it costs when
+ * keys are many. tests/bench/schema.c compares this with the alternatives.
  *
  * version.id orders all changes. It is at least revision << REVISION_SHIFT and
  * grows by one within a revision, so the first change of a revision is found
@@ -31,27 +31,31 @@ enum {
 	REVISION_SHIFT = 20,
 };
 
-/* In 'read' statements ?1 is a key, ?2 the end of the range (exclusive), ?3
- * the last version id that the read may see; the _FROM forms have no end. */
+/* In 'read' statements ?1 is a key, ?2 the end of the range (exclusive), ?3 a
+ * number of keys; the _FROM forms have no end. */
 #define SQL_READ_TABLE(X)                                                                                \
 	X(BEGIN, "BEGIN")                                                                                \
 	X(COMMIT, "COMMIT")                                                                              \
 	X(STATE, "SELECT applied_offset, revision, compact_revision, compacted_id, last_id, term,"       \
 	         " cluster_id, member_id, logical_bytes, keys, hash FROM state")                         \
-	X(GET, "SELECT key, mod, created, version, lease, value, id FROM current WHERE key = ?1")        \
-	X(SUPERSEDED_AT, "SELECT id, deleted FROM superseded WHERE key = ?1 AND id <= ?3"                \
-	                 " ORDER BY id DESC LIMIT 1")                                                   \
-	X(VERSION, "SELECT key, mod, created, version, lease, value, id FROM version WHERE id = ?1")     \
-	X(SCAN, "SELECT key, mod, created, version, lease, value, id FROM current"                       \
+	X(GET, "SELECT key, mod, created, version, lease, value, id, number, heads FROM current"         \
+	       " WHERE key = ?1")                                                                        \
+	X(GET_DELETED, "SELECT id, number, heads FROM tombstone WHERE key = ?1")                         \
+	X(VERSION, "SELECT key, mod, created, version, lease, value, id, deleted FROM version"           \
+	           " WHERE id = ?1")                                                                     \
+	X(LINKS, "SELECT previous, skips FROM version WHERE id = ?1")                                    \
+	X(SCAN, "SELECT key, mod, created, version, lease, value, id, number, heads FROM current"        \
 	        " WHERE key >= ?1 AND key < ?2 ORDER BY key")                                            \
-	X(SCAN_FROM, "SELECT key, mod, created, version, lease, value, id FROM current"                  \
+	X(SCAN_FROM, "SELECT key, mod, created, version, lease, value, id, number, heads FROM current"   \
 	             " WHERE key >= ?1 ORDER BY key")                                                    \
-	X(SCAN_AT, "SELECT key, id, 0 AS deleted FROM current WHERE key >= ?1 AND key < ?2"              \
-	           " AND id <= ?3 UNION ALL SELECT key, id, deleted FROM superseded"                     \
-	           " WHERE key >= ?1 AND key < ?2 AND id <= ?3 ORDER BY key, id")                        \
-	X(SCAN_AT_FROM, "SELECT key, id, 0 AS deleted FROM current WHERE key >= ?1"                      \
-	                " AND id <= ?3 UNION ALL SELECT key, id, deleted FROM superseded"                \
-	                " WHERE key >= ?1 AND id <= ?3 ORDER BY key, id")                                \
+	X(SCAN_ALL, "SELECT key, id, number, heads, 0 AS deleted FROM current"                           \
+	            " WHERE key >= ?1 AND key < ?2 UNION ALL"                                            \
+	            " SELECT key, id, number, heads, 1 FROM tombstone"                                   \
+	            " WHERE key >= ?1 AND key < ?2 ORDER BY key")                                        \
+	X(SCAN_ALL_FROM, "SELECT key, id, number, heads, 0 AS deleted FROM current"                      \
+	                 " WHERE key >= ?1 UNION ALL"                                                    \
+	                 " SELECT key, id, number, heads, 1 FROM tombstone"                              \
+	                 " WHERE key >= ?1 ORDER BY key")                                                \
 	X(SKIP, "SELECT key FROM current WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT 1 OFFSET ?3")   \
 	X(SKIP_FROM, "SELECT key FROM current WHERE key >= ?1 ORDER BY key LIMIT 1 OFFSET ?3")           \
 	X(COUNT_TO, "SELECT count(*) FROM current WHERE key >= ?1 AND key < ?2")                            \
@@ -70,19 +74,19 @@ enum {
 	X(SET_STATE, "UPDATE state SET applied_offset = ?1, revision = ?2, compact_revision = ?3,"       \
 	             " compacted_id = ?4, last_id = ?5, term = ?6, cluster_id = ?7, member_id = ?8,"     \
 	             " logical_bytes = ?9, keys = ?10, hash = ?11")                                      \
-	X(ADD_VERSION, "INSERT INTO version (id, key, mod, created, version, lease, previous, deleted,"  \
+	X(ADD_VERSION, "INSERT INTO version (id, key, mod, created, version, lease, previous, skips,"    \
+	               " deleted, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")              \
+	X(ADD_CURRENT, "INSERT INTO current (key, id, mod, created, version, lease, number, heads,"      \
 	               " value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")                            \
-	X(ADD_CURRENT, "INSERT INTO current (key, id, mod, created, version, lease, value)"              \
-	               " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")                                           \
 	X(SET_CURRENT, "UPDATE current SET id = ?2, mod = ?3, created = ?4, version = ?5, lease = ?6,"   \
-	               " value = ?7 WHERE key = ?1")                                                     \
+	               " number = ?7, heads = ?8, value = ?9 WHERE key = ?1")                            \
 	X(DROP_CURRENT, "DELETE FROM current WHERE key = ?1")                                            \
-	X(ADD_SUPERSEDED, "INSERT INTO superseded (key, id, deleted) VALUES (?1, ?2, ?3)")               \
-	X(DROP_SUPERSEDED, "DELETE FROM superseded WHERE key = ?1 AND id = ?2")                          \
+	X(ADD_TOMBSTONE, "INSERT INTO tombstone (key, id, number, heads) VALUES (?1, ?2, ?3, ?4)")       \
+	X(DROP_TOMBSTONE, "DELETE FROM tombstone WHERE key = ?1 AND id = ?2")                            \
 	X(DROP_VERSION, "DELETE FROM version WHERE id = ?1")                                             \
 	X(COMPACTABLE, "SELECT id, key, mod, previous, deleted, length(value) FROM version"              \
 	               " WHERE id > ?1 ORDER BY id LIMIT ?2")                                            \
-	X(VALUE_LENGTH, "SELECT length(value) FROM version WHERE id = ?1")                               \
+	X(VALUE_LENGTH, "SELECT length(value) FROM version WHERE id = ?1 AND NOT deleted")                               \
 	X(ADD_ALARM, "INSERT OR IGNORE INTO alarm (member_id, kind) VALUES (?1, ?2)")                              \
 	X(DROP_ALARM, "DELETE FROM alarm WHERE member_id = ?1 AND kind = ?2")                            \
 	X(ADD_MEMBER, "INSERT OR REPLACE INTO member (id, name, client_urls) VALUES (?1, ?2, ?3)")

@@ -119,7 +119,7 @@ enum status_code store_open(const struct store_options *options, struct store **
 	if (status == STATUS_OK)
 		status = lock_directory(st, options->dir);
 	if (status == STATUS_OK)
-		status = view_open(&st->view, st->path, st->vfs, NULL);
+		status = view_open(&st->view, st->path, st->vfs, VIEW_WRITE, NULL);
 	if (status == STATUS_OK)
 		status = view_read_state(&st->view);
 	if (status == STATUS_OK)
@@ -161,9 +161,9 @@ void store_published(struct store *st, struct store_state *state, bool *alarm_no
 	pthread_mutex_unlock(&st->lock);
 }
 
-enum status_code store_view(struct store *st, struct view *view)
+enum status_code store_view(struct store *st, enum view_use use, struct view *view)
 {
-	return view_open(view, st->path, st->vfs, &st->commits);
+	return view_open(view, st->path, st->vfs, use, &st->commits);
 }
 
 enum status_code store_begin(struct store *st)
@@ -268,7 +268,16 @@ static void bind_value(sqlite3_stmt *stmt, int at, const struct change *change)
 	                  (int)change->value_len, SQLITE_STATIC);
 }
 
-static enum status_code add_version(struct store *st, const struct change *change, int64_t id)
+static void bind_ids(sqlite3_stmt *stmt, int at, const struct chain_blob *blob)
+{
+	if (blob->bytes > 0)
+		sqlite3_bind_blob(stmt, at, blob->ids, blob->bytes, SQLITE_TRANSIENT);
+	else
+		sqlite3_bind_null(stmt, at);
+}
+
+static enum status_code add_version(struct store *st, const struct change *change, int64_t id,
+                                    const struct chain_blob *skips)
 {
 	sqlite3_stmt *stmt = st->view.stmts[SQL_ADD_VERSION];
 
@@ -278,38 +287,72 @@ static enum status_code add_version(struct store *st, const struct change *chang
 	sqlite3_bind_int64(stmt, 4, change->created);
 	sqlite3_bind_int64(stmt, 5, change->version);
 	sqlite3_bind_int64(stmt, 6, change->lease);
-	sqlite3_bind_int64(stmt, 7, change->previous);
-	sqlite3_bind_int(stmt, 8, change->deleted);
-	bind_value(stmt, 9, change);
+	sqlite3_bind_int64(stmt, 7, change->chain.id);
+	bind_ids(stmt, 8, skips);
+	sqlite3_bind_int(stmt, 9, change->deleted);
+	bind_value(stmt, 10, change);
 	return view_run(&st->view, SQL_ADD_VERSION);
 }
 
-static enum status_code add_superseded(struct store *st, const struct change *change, int64_t id, bool deleted)
+static enum status_code set_current(struct store *st, const struct change *change, const struct chain *chain)
 {
-	sqlite3_stmt *stmt = st->view.stmts[SQL_ADD_SUPERSEDED];
+	enum sql which = change->existed ? SQL_SET_CURRENT : SQL_ADD_CURRENT;
+	sqlite3_stmt *stmt = st->view.stmts[which];
+	struct chain_blob heads;
 
+	chain_heads(chain, &heads);
 	sqlite3_bind_blob(stmt, 1, change->key, (int)change->key_len, SQLITE_STATIC);
-	sqlite3_bind_int64(stmt, 2, id);
-	sqlite3_bind_int(stmt, 3, deleted);
-	return view_run(&st->view, SQL_ADD_SUPERSEDED);
+	sqlite3_bind_int64(stmt, 2, chain->id);
+	sqlite3_bind_int64(stmt, 3, st->view.state.revision + 1);
+	sqlite3_bind_int64(stmt, 4, change->created);
+	sqlite3_bind_int64(stmt, 5, change->version);
+	sqlite3_bind_int64(stmt, 6, change->lease);
+	sqlite3_bind_int64(stmt, 7, chain->number);
+	bind_ids(stmt, 8, &heads);
+	bind_value(stmt, 9, change);
+	return view_run(&st->view, which);
 }
 
-static enum status_code set_current(struct store *st, const struct change *change, int64_t id)
+static enum status_code drop_current(struct store *st, const struct change *change)
 {
-	enum sql which = change->deleted ? SQL_DROP_CURRENT : change->previous != 0 ? SQL_SET_CURRENT
-	                                                                           : SQL_ADD_CURRENT;
-	sqlite3_stmt *stmt = st->view.stmts[which];
+	sqlite3_bind_blob(st->view.stmts[SQL_DROP_CURRENT], 1, change->key, (int)change->key_len, SQLITE_STATIC);
+	return view_run(&st->view, SQL_DROP_CURRENT);
+}
 
+static enum status_code add_tombstone(struct store *st, const struct change *change, const struct chain *chain)
+{
+	sqlite3_stmt *stmt = st->view.stmts[SQL_ADD_TOMBSTONE];
+	struct chain_blob heads;
+
+	chain_heads(chain, &heads);
 	sqlite3_bind_blob(stmt, 1, change->key, (int)change->key_len, SQLITE_STATIC);
-	if (!change->deleted) {
-		sqlite3_bind_int64(stmt, 2, id);
-		sqlite3_bind_int64(stmt, 3, st->view.state.revision + 1);
-		sqlite3_bind_int64(stmt, 4, change->created);
-		sqlite3_bind_int64(stmt, 5, change->version);
-		sqlite3_bind_int64(stmt, 6, change->lease);
-		bind_value(stmt, 7, change);
+	sqlite3_bind_int64(stmt, 2, chain->id);
+	sqlite3_bind_int64(stmt, 3, chain->number);
+	bind_ids(stmt, 4, &heads);
+	return view_run(&st->view, SQL_ADD_TOMBSTONE);
+}
+
+enum status_code store_drop_tombstone(struct store *st, const uint8_t *key, size_t len, int64_t id)
+{
+	sqlite3_stmt *stmt = st->view.stmts[SQL_DROP_TOMBSTONE];
+
+	sqlite3_bind_blob(stmt, 1, key, (int)len, SQLITE_STATIC);
+	sqlite3_bind_int64(stmt, 2, id);
+	return view_run(&st->view, SQL_DROP_TOMBSTONE);
+}
+
+/* Moves the end of the chain to where it belongs. */
+static enum status_code place(struct store *st, const struct change *change, const struct chain *chain)
+{
+	enum status_code status = STATUS_OK;
+
+	if (change->deleted) {
+		status = drop_current(st, change);
+		return status == STATUS_OK ? add_tombstone(st, change, chain) : status;
 	}
-	return view_run(&st->view, which);
+	if (!change->existed && change->chain.id != 0)
+		status = store_drop_tombstone(st, change->key, change->key_len, change->chain.id);
+	return status == STATUS_OK ? set_current(st, change, chain) : status;
 }
 
 /* Chains a change into the state's hash, every field of it. */
@@ -328,24 +371,23 @@ static uint64_t hash_change(const struct store *st, const struct change *change)
 enum status_code store_change(struct store *st, const struct change *change)
 {
 	struct store_state *state = &st->view.state;
+	struct chain chain = change->chain;
+	struct chain_blob skips;
 	int64_t id = next_id(st);
 	enum status_code status;
 
 	/* Counted first: a failure half-way leaves something to undo. */
 	st->changes++;
-	status = add_version(st, change, id);
-	if (status == STATUS_OK && change->previous != 0)
-		status = add_superseded(st, change, change->previous, false);
-	if (status == STATUS_OK && change->deleted)
-		status = add_superseded(st, change, id, true);
+	chain_add(&chain, id, &skips);
+	status = add_version(st, change, id, &skips);
 	if (status == STATUS_OK)
-		status = set_current(st, change, id);
+		status = place(st, change, &chain);
 	if (status != STATUS_OK)
 		return status;
 	state->hash = hash_change(st, change);
 	state->last_id = id;
 	state->logical_bytes += version_cost(change->key_len, change->value_len);
-	state->keys += change->deleted ? -1 : change->previous == 0;
+	state->keys += !change->deleted - change->existed;
 	return STATUS_OK;
 }
 

@@ -66,7 +66,7 @@ void store_close(struct store *st);
 void store_published(struct store *st, struct store_state *state, bool *alarm_nospace, bool *alarm_corrupt);
 
 /* A view for a reader thread. */
-enum status_code store_view(struct store *st, struct view *view);
+enum status_code store_view(struct store *st, enum view_use use, struct view *view);
 
 /* One transaction. After a failed commit, as after store_rollback, the state
  * is that of the last commit. The applier's thread. */
@@ -84,18 +84,23 @@ enum status_code store_record_end(struct store *st, bool undoable, bool undo);
 int64_t store_revision(const struct store *st);
 
 /* Adds a change to the revision being made: a new version of a key, with
- * everything that goes with it. 'previous' is the version it supersedes, or 0.
- * A deletion has created and version 0 and no value. */
+ * everything that goes with it. 'chain' is the end of the key's chain before,
+ * 'existed' whether that is a version with a value. A deletion has created and
+ * version 0 and no value. */
 struct change {
 	const uint8_t *key;
 	size_t key_len;
 	const uint8_t *value;
 	size_t value_len;
 	int64_t created, version, lease;
-	int64_t previous;
+	struct chain chain;
+	bool existed;
 	bool deleted;
 };
 enum status_code store_change(struct store *st, const struct change *change);
+
+/* Forgets the deletion 'id' of a key, if the key is still gone by it. */
+enum status_code store_drop_tombstone(struct store *st, const uint8_t *key, size_t len, int64_t id);
 
 /* What the quota counts for one version. */
 int64_t version_cost(size_t key_len, size_t value_len);

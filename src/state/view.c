@@ -5,13 +5,19 @@
 
 #include "base/logger.h"
 
-/* The page cache of a connection. Reads mostly come from the mapped file; the
- * cache holds what is still in the write-ahead log. */
 enum {
-	VIEW_READ_CACHE_KIB = 8 * 1024,
-	VIEW_WRITE_CACHE_KIB = 48 * 1024,
 	/* Only a restart of the write-ahead log ever waits for others. */
 	VIEW_BUSY_MS = 20,
+};
+
+/* By use: the page cache, and how much of the file is mapped. */
+static const struct {
+	int cache_kib;
+	int64_t mmap_bytes;
+} MEMORY[] = {
+	[VIEW_WRITE] = {32 * 1024, INT64_C(1) << 40},
+	[VIEW_SHORT_READ] = {8 * 1024, 0},
+	[VIEW_LONG_READ] = {2 * 1024, INT64_C(1) << 40},
 };
 
 static const char SETTINGS[] =
@@ -20,8 +26,7 @@ static const char SETTINGS[] =
 	"PRAGMA secure_delete = OFF;"
 	"PRAGMA wal_autocheckpoint = 0;"
 	"PRAGMA journal_size_limit = 67108864;"
-	"PRAGMA temp_store = MEMORY;"
-	"PRAGMA mmap_size = 1099511627776;";
+	"PRAGMA temp_store = MEMORY;";
 
 enum status_code view_failed(const struct view *view, int sqlite_code)
 {
@@ -43,14 +48,14 @@ static enum status_code prepare(struct view *view)
 	return STATUS_OK;
 }
 
-enum status_code view_open(struct view *view, const char *path, const char *vfs,
+enum status_code view_open(struct view *view, const char *path, const char *vfs, enum view_use use,
                            const _Atomic uint64_t *commits)
 {
-	bool writes = commits == NULL;
+	bool writes = use == VIEW_WRITE;
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (writes ? SQLITE_OPEN_CREATE : 0);
 	enum status_code status;
 	bool empty = false;
-	char cache[64];
+	char memory[96];
 	int code;
 
 	*view = (struct view){.writes = writes, .commits = commits};
@@ -65,11 +70,11 @@ enum status_code view_open(struct view *view, const char *path, const char *vfs,
 	status = writes ? schema_check(view->db, &empty) : STATUS_OK;
 	if (status != STATUS_OK)
 		goto fail;
-	sqlite3_snprintf(sizeof cache, cache, "PRAGMA cache_size = -%d;",
-	                 writes ? VIEW_WRITE_CACHE_KIB : VIEW_READ_CACHE_KIB);
+	sqlite3_snprintf(sizeof memory, memory, "PRAGMA cache_size = -%d; PRAGMA mmap_size = %lld;",
+	                 MEMORY[use].cache_kib, (long long)MEMORY[use].mmap_bytes);
 	code = sqlite3_exec(view->db, SETTINGS, NULL, NULL, NULL);
 	if (code == SQLITE_OK)
-		code = sqlite3_exec(view->db, cache, NULL, NULL, NULL);
+		code = sqlite3_exec(view->db, memory, NULL, NULL, NULL);
 	if (code != SQLITE_OK) {
 		status = code == SQLITE_NOTADB ? STATUS_BAD_CONFIG : view_failed(view, code);
 		goto fail;
@@ -178,7 +183,7 @@ enum status_code view_last_id(struct view *view, int64_t revision, int64_t *id)
 	return code == SQLITE_ROW || code == SQLITE_DONE ? STATUS_OK : view_failed(view, code);
 }
 
-static void read_row(sqlite3_stmt *stmt, struct version_row *row)
+void view_read_row(sqlite3_stmt *stmt, struct version_row *row)
 {
 	*row = (struct version_row){
 		.key = sqlite3_column_blob(stmt, 0),
@@ -200,49 +205,75 @@ static enum status_code step_row(struct view *view, enum sql which, bool *found,
 
 	*found = code == SQLITE_ROW;
 	if (*found) {
-		read_row(stmt, row);
+		view_read_row(stmt, row);
 		return STATUS_OK;
 	}
 	sqlite3_reset(stmt);
 	return code == SQLITE_DONE ? STATUS_OK : view_failed(view, code);
 }
 
-static enum status_code find_superseded(struct view *view, const uint8_t *key, size_t len, int64_t last_id,
-                                        int64_t *id)
+enum status_code view_find_deleted(struct view *view, const uint8_t *key, size_t len, struct chain *chain)
 {
-	sqlite3_stmt *stmt = view->stmts[SQL_SUPERSEDED_AT];
+	sqlite3_stmt *stmt = view->stmts[SQL_GET_DELETED];
 	int code;
 
-	*id = 0;
+	*chain = (struct chain){0};
 	sqlite3_bind_blob(stmt, 1, key, (int)len, SQLITE_STATIC);
-	sqlite3_bind_int64(stmt, 3, last_id);
 	code = sqlite3_step(stmt);
-	if (code == SQLITE_ROW && sqlite3_column_int(stmt, 1) == 0)
-		*id = sqlite3_column_int64(stmt, 0);
+	if (code == SQLITE_ROW)
+		chain_read(chain, stmt, 0, 1, 2);
 	sqlite3_reset(stmt);
 	return code == SQLITE_ROW || code == SQLITE_DONE ? STATUS_OK : view_failed(view, code);
+}
+
+enum status_code view_find_version(struct view *view, int64_t id, bool *found, struct version_row *row)
+{
+	sqlite3_stmt *stmt = view->stmts[SQL_VERSION];
+	enum status_code status;
+
+	sqlite3_bind_int64(stmt, 1, id);
+	status = step_row(view, SQL_VERSION, found, row);
+	if (status == STATUS_OK && *found && sqlite3_column_int(stmt, 7) != 0) {
+		view_release(row);
+		*found = false;
+	}
+	return status;
+}
+
+/* Finds a key that has changed since, or that is gone. */
+static enum status_code find_old(struct view *view, const struct chain *chain, int64_t revision, bool *found,
+                                 struct version_row *row)
+{
+	int64_t last_id, id;
+	enum status_code status = view_last_id(view, revision, &last_id);
+
+	*found = false;
+	/* A deletion that the revision sees: there was no key. */
+	if (status != STATUS_OK || chain->id <= last_id)
+		return status;
+	status = chain_find(view, chain, last_id, &id);
+	if (status != STATUS_OK || id == 0)
+		return status;
+	return view_find_version(view, id, found, row);
 }
 
 enum status_code view_find(struct view *view, const uint8_t *key, size_t len, int64_t revision, bool *found,
                            struct version_row *row)
 {
-	int64_t last_id, id;
+	struct chain chain;
 	enum status_code status;
 
 	sqlite3_bind_blob(view->stmts[SQL_GET], 1, key, (int)len, SQLITE_STATIC);
 	status = step_row(view, SQL_GET, found, row);
 	if (status != STATUS_OK || revision == 0 || (*found && row->mod <= revision))
 		return status;
-	if (*found)
+	if (*found) {
+		chain_read(&chain, row->stmt, 6, 7, 8);
 		view_release(row);
-	*found = false;
-	status = view_last_id(view, revision, &last_id);
-	if (status == STATUS_OK)
-		status = find_superseded(view, key, len, last_id, &id);
-	if (status != STATUS_OK || id == 0)
-		return status;
-	sqlite3_bind_int64(view->stmts[SQL_VERSION], 1, id);
-	return step_row(view, SQL_VERSION, found, row);
+	} else {
+		status = view_find_deleted(view, key, len, &chain);
+	}
+	return status == STATUS_OK ? find_old(view, &chain, revision, found, row) : status;
 }
 
 void view_release(struct version_row *row)

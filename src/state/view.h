@@ -23,6 +23,7 @@
 #include "base/arena.h"
 #include "base/status.h"
 #include "kv.pb-c.h"
+#include "state/chain.h"
 #include "state/schema.h"
 
 /* The scalars of the state, as of one snapshot. The database row 'state'. */
@@ -60,9 +61,19 @@ struct version_row {
 	sqlite3_stmt *stmt; /* value is read from it on demand */
 };
 
+/* What a connection is for, which settles how it reads the file. When another
+ * one has committed, SQLite drops what it has cached and, where the file is
+ * mapped, the mapping: a map pays for long reads and for the writer, whose own
+ * commits leave it alone, and costs short reads three times what it saves. */
+enum view_use {
+	VIEW_WRITE,      /* the store's own */
+	VIEW_SHORT_READ, /* a few rows at a time */
+	VIEW_LONG_READ,  /* listings and counts */
+};
+
 /* Opens a connection and prepares its statements. 'commits' counts the store's
- * commits, or is NULL for the store's own view. */
-enum status_code view_open(struct view *view, const char *path, const char *vfs,
+ * commits; the store's own view does not need it. */
+enum status_code view_open(struct view *view, const char *path, const char *vfs, enum view_use use,
                            const _Atomic uint64_t *commits);
 void view_close(struct view *view);
 
@@ -85,11 +96,22 @@ enum status_code view_read_state(struct view *view);
 /* The highest version id that a read at this revision may see. */
 enum status_code view_last_id(struct view *view, int64_t revision, int64_t *id);
 
+/* The row on which a statement of the usual columns stands. */
+void view_read_row(sqlite3_stmt *stmt, struct version_row *row);
+
 /* Finds a key as of a revision (0: the newest): *found, and if so its row,
  * which is valid until *row is passed to view_release. */
 enum status_code view_find(struct view *view, const uint8_t *key, size_t len, int64_t revision, bool *found,
                            struct version_row *row);
 void view_release(struct version_row *row);
+
+/* The row of one version, in the same way. Not found: it is a deletion, or was
+ * dropped by compaction. */
+enum status_code view_find_version(struct view *view, int64_t id, bool *found, struct version_row *row);
+
+/* The end of the key's chain of versions, of a key that does not exist: all
+ * zero when it never did, or not since the last compaction. */
+enum status_code view_find_deleted(struct view *view, const uint8_t *key, size_t len, struct chain *chain);
 
 /* A row as a message in the arena. The key is always there; the value only if
  * wanted. NULL without memory. */

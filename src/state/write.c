@@ -51,7 +51,8 @@ enum status_code write_check_put(struct store *st, const Pb__PutRequest *request
 /* The key's newest version, in the arena where its value is needed. */
 struct previous {
 	bool found;
-	int64_t created, version, lease, id;
+	int64_t created, version, lease;
+	struct chain chain;
 	Pb__KeyValue *kv; /* NULL when not wanted */
 };
 
@@ -61,15 +62,14 @@ static enum status_code find_previous(struct store *st, ProtobufCBinaryData key,
 	struct version_row row;
 	enum status_code status = view_find(&st->view, key.data, key.len, 0, &previous->found, &row);
 
-	if (status != STATUS_OK || !previous->found)
+	if (status != STATUS_OK)
 		return status;
-	*previous = (struct previous){
-		.found = true,
-		.created = row.created,
-		.version = row.version,
-		.lease = row.lease,
-		.id = row.id,
-	};
+	if (!previous->found)
+		return view_find_deleted(&st->view, key.data, key.len, &previous->chain);
+	previous->created = row.created;
+	previous->version = row.version;
+	previous->lease = row.lease;
+	chain_read(&previous->chain, row.stmt, 6, 7, 8);
 	if (want_kv) {
 		previous->kv = view_message(&row, true, arena);
 		status = previous->kv != NULL ? STATUS_OK : STATUS_NO_MEMORY;
@@ -105,7 +105,8 @@ enum status_code write_put(struct store *st, const Pb__PutRequest *request, stru
 		.created = previous.found ? previous.created : st->view.state.revision + 1,
 		.version = previous.version + 1,
 		.lease = request->ignore_lease ? previous.lease : request->lease,
-		.previous = previous.id,
+		.chain = previous.chain,
+		.existed = previous.found,
 	};
 	status = store_change(st, &change);
 	if (status != STATUS_OK)
@@ -119,7 +120,7 @@ enum status_code write_put(struct store *st, const Pb__PutRequest *request, stru
 /* A key to delete; the walk is over before the first one goes. */
 struct victim {
 	struct victim *next;
-	int64_t id;
+	struct chain chain;
 	const Pb__KeyValue *kv;
 };
 
@@ -144,7 +145,8 @@ static enum status_code collect_victims(struct store *st, const struct span *spa
 			status = STATUS_NO_MEMORY;
 			break;
 		}
-		*victim = (struct victim){.id = row->id, .kv = view_message(row, with_value, arena)};
+		*victim = (struct victim){.kv = view_message(row, with_value, arena)};
+		chain_read(&victim->chain, row->stmt, 6, 7, 8);
 		if (victim->kv == NULL)
 			status = STATUS_NO_MEMORY;
 		*last = victim;
@@ -163,7 +165,8 @@ static enum status_code delete_victims(struct store *st, const struct victim *vi
 		struct change change = {
 			.key = victim->kv->key.data,
 			.key_len = victim->kv->key.len,
-			.previous = victim->id,
+			.chain = victim->chain,
+			.existed = true,
 			.deleted = true,
 		};
 		status = store_change(st, &change);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What SQLite alone takes for the server's work: its connections, its schema
- * and its statements (state/view.h, state/schema.h), and nothing above them.
+ * and its statements (state/store.h, state/schema.h), and nothing above them.
  *
  *   bare_sqlite --dir DIR --work WORK [options]   prints one line of JSON
  *
  * WORK is one of
  *   put       transactions of --batch puts, as the applier makes them: look the
- *             key up, add a version, remember the one before, point at the new
- *             one; once per transaction, the state
+ *             key up, add a version, make it the current one; once per
+ *             transaction, the state
  *   snapshot  point reads as a request makes them: begin, state, get, end
  *   begin     the same without the state
  *   get       a point read alone, in a transaction of its own
@@ -26,7 +26,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
-#include "state/view.h"
+#include "state/chain.h"
+#include "state/store.h"
 
 enum {
 	VALUE_BYTES = 256,
@@ -41,7 +42,9 @@ enum work { WORK_PUT, WORK_SNAPSHOT, WORK_BEGIN, WORK_GET, WORK_OPEN, WORK_COUNT
 static const char *const WORK_NAMES[WORK_COUNT] = {"put", "snapshot", "begin", "get", "open"};
 
 struct bench {
-	struct view view;
+	struct store *store;
+	struct view reader;
+	struct view *view; /* the store's own, or the reader */
 	enum work work;
 	const char *dir;
 	unsigned batch;
@@ -51,14 +54,13 @@ struct bench {
 
 	int64_t revision;
 	uint64_t random;
-	int wal_pages;
 	bool recycled; /* the write-ahead log is written over from its start */
 	uint8_t value[VALUE_BYTES];
 };
 
 static _Noreturn void fail(const struct bench *bench, const char *what)
 {
-	const char *detail = bench->view.db != NULL ? sqlite3_errmsg(bench->view.db) : "";
+	const char *detail = bench->view != NULL ? sqlite3_errmsg(bench->view->db) : "";
 
 	fprintf(stderr, "bare_sqlite: %s %s\n", what, detail);
 	exit(1);
@@ -66,7 +68,7 @@ static _Noreturn void fail(const struct bench *bench, const char *what)
 
 static void run(struct bench *bench, enum sql which)
 {
-	if (view_run(&bench->view, which) != STATUS_OK)
+	if (view_run(bench->view, which) != STATUS_OK)
 		fail(bench, schema_sql(which));
 }
 
@@ -87,101 +89,104 @@ static unsigned choose_key(struct bench *bench)
 
 /* ---- Puts ---- */
 
-/* A version of a key, without its value, which is always the same. */
+/* The newest version of a key, without its value, which is always the same. */
 struct row {
-	int64_t id, mod, created, version;
+	int64_t mod, created, version;
+	struct chain chain;
 };
 
 static struct row find_row(struct bench *bench, const char *key)
 {
-	sqlite3_stmt *stmt = bench->view.stmts[SQL_GET];
+	sqlite3_stmt *stmt = bench->view->stmts[SQL_GET];
 	struct row row = {0};
 
 	sqlite3_bind_blob(stmt, 1, key, KEY_BYTES, SQLITE_STATIC);
-	if (sqlite3_step(stmt) == SQLITE_ROW)
-		row = (struct row){
-			.id = sqlite3_column_int64(stmt, 6),
-			.created = sqlite3_column_int64(stmt, 2),
-			.version = sqlite3_column_int64(stmt, 3),
-		};
+	if (sqlite3_step(stmt) == SQLITE_ROW) {
+		row.created = sqlite3_column_int64(stmt, 2);
+		row.version = sqlite3_column_int64(stmt, 3);
+		chain_read(&row.chain, stmt, 6, 7, 8);
+	}
 	sqlite3_reset(stmt);
 	return row;
 }
 
-static void add_version(struct bench *bench, const char *key, const struct row *row, int64_t previous)
+static void bind_ids(sqlite3_stmt *stmt, int at, const struct chain_blob *blob)
 {
-	sqlite3_stmt *stmt = bench->view.stmts[SQL_ADD_VERSION];
+	if (blob->bytes > 0)
+		sqlite3_bind_blob(stmt, at, blob->ids, blob->bytes, SQLITE_STATIC);
+	else
+		sqlite3_bind_null(stmt, at);
+}
 
-	sqlite3_bind_int64(stmt, 1, row->id);
+static void add_version(struct bench *bench, const char *key, const struct row *row, int64_t previous,
+                        const struct chain_blob *skips)
+{
+	sqlite3_stmt *stmt = bench->view->stmts[SQL_ADD_VERSION];
+
+	sqlite3_bind_int64(stmt, 1, row->chain.id);
 	sqlite3_bind_blob(stmt, 2, key, KEY_BYTES, SQLITE_STATIC);
 	sqlite3_bind_int64(stmt, 3, row->mod);
 	sqlite3_bind_int64(stmt, 4, row->created);
 	sqlite3_bind_int64(stmt, 5, row->version);
 	sqlite3_bind_int64(stmt, 6, 0);
 	sqlite3_bind_int64(stmt, 7, previous);
-	sqlite3_bind_int64(stmt, 8, 0);
-	sqlite3_bind_blob(stmt, 9, bench->value, VALUE_BYTES, SQLITE_STATIC);
+	bind_ids(stmt, 8, skips);
+	sqlite3_bind_int64(stmt, 9, 0);
+	sqlite3_bind_blob(stmt, 10, bench->value, VALUE_BYTES, SQLITE_STATIC);
 	run(bench, SQL_ADD_VERSION);
-}
-
-static void add_superseded(struct bench *bench, const char *key, int64_t id)
-{
-	sqlite3_stmt *stmt = bench->view.stmts[SQL_ADD_SUPERSEDED];
-
-	sqlite3_bind_blob(stmt, 1, key, KEY_BYTES, SQLITE_STATIC);
-	sqlite3_bind_int64(stmt, 2, id);
-	sqlite3_bind_int64(stmt, 3, 0);
-	run(bench, SQL_ADD_SUPERSEDED);
 }
 
 static void set_current(struct bench *bench, const char *key, const struct row *row)
 {
 	enum sql which = row->version == 1 ? SQL_ADD_CURRENT : SQL_SET_CURRENT;
-	sqlite3_stmt *stmt = bench->view.stmts[which];
+	sqlite3_stmt *stmt = bench->view->stmts[which];
+	struct chain_blob heads;
 
+	chain_heads(&row->chain, &heads);
 	sqlite3_bind_blob(stmt, 1, key, KEY_BYTES, SQLITE_STATIC);
-	sqlite3_bind_int64(stmt, 2, row->id);
+	sqlite3_bind_int64(stmt, 2, row->chain.id);
 	sqlite3_bind_int64(stmt, 3, row->mod);
 	sqlite3_bind_int64(stmt, 4, row->created);
 	sqlite3_bind_int64(stmt, 5, row->version);
 	sqlite3_bind_int64(stmt, 6, 0);
-	sqlite3_bind_blob(stmt, 7, bench->value, VALUE_BYTES, SQLITE_STATIC);
+	sqlite3_bind_int64(stmt, 7, row->chain.number);
+	bind_ids(stmt, 8, &heads);
+	sqlite3_bind_blob(stmt, 9, bench->value, VALUE_BYTES, SQLITE_STATIC);
 	run(bench, which);
 }
 
 static void put(struct bench *bench, unsigned number)
 {
+	struct chain_blob skips;
 	char key[KEY_BYTES];
 	struct row row;
 	int64_t previous;
 
 	make_key(key, number);
 	row = find_row(bench, key);
-	previous = row.id;
+	previous = row.chain.id;
 	row.mod = ++bench->revision;
-	row.id = row.mod << REVISION_SHIFT;
 	row.created = row.version > 0 ? row.created : row.mod;
 	row.version++;
-	add_version(bench, key, &row, previous);
-	if (previous != 0)
-		add_superseded(bench, key, previous);
+	chain_add(&row.chain, row.mod << REVISION_SHIFT, &skips);
+	add_version(bench, key, &row, previous, &skips);
 	set_current(bench, key, &row);
 }
 
 static void commit(struct bench *bench)
 {
-	sqlite3_stmt *stmt = bench->view.stmts[SQL_SET_STATE];
+	sqlite3_stmt *stmt = bench->view->stmts[SQL_SET_STATE];
 
 	for (int i = 1; i <= sqlite3_bind_parameter_count(stmt); i++)
 		sqlite3_bind_int64(stmt, i, bench->revision);
 	run(bench, SQL_SET_STATE);
 	run(bench, SQL_COMMIT);
-	if (bench->wal_pages < WAL_MAX_PAGES)
+	if (bench->store->wal_pages < WAL_MAX_PAGES)
 		return;
-	if (sqlite3_wal_checkpoint_v2(bench->view.db, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL) !=
+	if (sqlite3_wal_checkpoint_v2(bench->view->db, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL) !=
 	    SQLITE_OK)
 		fail(bench, "checkpoint");
-	bench->wal_pages = 0;
+	bench->store->wal_pages = 0;
 	bench->recycled = true;
 }
 
@@ -221,7 +226,7 @@ static void fill(struct bench *bench)
 
 static void get(struct bench *bench)
 {
-	sqlite3_stmt *stmt = bench->view.stmts[SQL_GET];
+	sqlite3_stmt *stmt = bench->view->stmts[SQL_GET];
 	char key[KEY_BYTES];
 
 	make_key(key, choose_key(bench));
@@ -237,7 +242,7 @@ static unsigned read_once(struct bench *bench)
 
 	if (begins)
 		run(bench, SQL_BEGIN);
-	if (bench->work == WORK_SNAPSHOT && view_read_state(&bench->view) != STATUS_OK)
+	if (bench->work == WORK_SNAPSHOT && view_read_state(bench->view) != STATUS_OK)
 		fail(bench, "state");
 	get(bench);
 	if (begins)
@@ -274,28 +279,25 @@ static void measure(struct bench *bench)
 	       cpu * 1e6 / (double)operations);
 }
 
-static int on_wal(void *arg, sqlite3 *db, const char *name, int pages)
+static void open_store(struct bench *bench)
 {
-	struct bench *bench = arg;
+	struct store_options options = {.dir = bench->dir};
 
-	(void)db;
-	(void)name;
-	bench->wal_pages = pages;
-	return SQLITE_OK;
+	if (store_open(&options, &bench->store) != STATUS_OK)
+		fail(bench, bench->dir);
+	bench->view = &bench->store->view;
+	if (!bench->durable)
+		sqlite3_exec(bench->view->db, "PRAGMA synchronous = OFF", NULL, NULL, NULL);
 }
 
-static void open_view(struct bench *bench, bool writes)
+/* Moves what was filled in into the file, where a server's reads mostly are, and goes on as a reader. */
+static void become_reader(struct bench *bench)
 {
-	static const _Atomic uint64_t no_commits;
-	char path[4096];
-
-	snprintf(path, sizeof path, "%s/bare.db", bench->dir);
-	if (view_open(&bench->view, path, "unix-excl", writes ? NULL : &no_commits) != STATUS_OK)
-		fail(bench, path);
-	if (!bench->durable)
-		sqlite3_exec(bench->view.db, "PRAGMA synchronous = OFF", NULL, NULL, NULL);
-	if (writes)
-		sqlite3_wal_hook(bench->view.db, on_wal, bench);
+	store_close(bench->store);
+	open_store(bench);
+	if (store_view(bench->store, VIEW_SHORT_READ, &bench->reader) != STATUS_OK)
+		fail(bench, bench->dir);
+	bench->view = &bench->reader;
 }
 
 static _Noreturn void usage(void)
@@ -364,19 +366,18 @@ int main(int argc, char **argv)
 	bench.random = 0x9e3779b97f4a7c15U;
 	for (size_t i = 0; i < sizeof bench.value; i++)
 		bench.value[i] = (uint8_t)(i * 7);
-	open_view(&bench, true);
+	open_store(&bench);
 	if (bench.work == WORK_PUT) {
 		warm_up(&bench);
 	} else {
 		fill(&bench);
-		/* The last one to close moves the log into the file: there the server's reads mostly are.
-		 */
-		view_close(&bench.view);
-		open_view(&bench, false);
+		become_reader(&bench);
 	}
 	if (bench.work == WORK_OPEN)
 		run(&bench, SQL_BEGIN);
 	measure(&bench);
-	view_close(&bench.view);
+	if (bench.work != WORK_PUT)
+		view_close(&bench.reader);
+	store_close(bench.store);
 	return 0;
 }

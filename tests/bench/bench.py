@@ -287,6 +287,12 @@ class Bench:
         lines.insert(1, "  ".join("-" * width for width in widths))
         return "\n".join(lines)
 
+    def disturbance(self):
+        """How far the machine was our own while we measured."""
+        shares = [entry["elsewhere"] * 100 for entry in self.log]
+        return "other work, of a core: median {:.0f} %, worst round {:.0f} %".format(median(shares), max(shares)) \
+            if shares else ""
+
     def write_json(self, path):
         with open(path, "w") as file:
             json.dump({"machine": self.machine(), "rounds": self.log,
@@ -326,7 +332,7 @@ def main():
         bench.profile_missed()
     finally:
         bench.programs.remove()
-    bench.say("\n%s\n%s" % (bench.machine(), bench.table()))
+    bench.say("\n%s; %s\n\n%s" % (bench.machine(), bench.disturbance(), bench.table()))
     if args.json:
         bench.write_json(args.json)
     if args.strict and any(row.verdict() == "MISSED" for row in bench.rows):

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Gives a stopped server's database very many versions of keys, quickly: by
- * the store's own hand (state/store.h), but without a journal and without
+ * the store's own hand (state/write.h), but without a journal and without
  * waiting for the disk. What is read and measured afterwards is the same as if
  * clients had put it: each version is a revision of its own, and the keys are
  * gone through again and again.
@@ -12,6 +12,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #include "state/store.h"
+#include "state/write.h"
 
 enum { VALUE_BYTES = 256, KEY_BYTES = 12, TRANSACTION_PUTS = 100000 };
 
@@ -43,37 +45,33 @@ static void make_key(uint8_t key[KEY_BYTES], int64_t number)
 		key[i] = (uint8_t)('0' + number % 10);
 }
 
-/* Every put is a revision, so what a key's earlier versions are called follows
- * from their place in the sequence. */
-static void put(struct store *st, int64_t first, int64_t keys, int64_t place)
+static void put(struct store *st, struct arena *arena, int64_t number)
 {
-	static uint8_t value[VALUE_BYTES];
-	uint8_t key[KEY_BYTES];
-	struct change change = {
-		.key = key,
-		.key_len = sizeof key,
-		.value = value,
-		.value_len = sizeof value,
-		.created = first + place % keys,
-		.version = place / keys + 1,
-		.previous = place < keys ? 0 : (first + place - keys) << REVISION_SHIFT,
-	};
+	Pb__PutRequest request = PB__PUT_REQUEST__INIT;
+	Pb__PutResponse *response;
+	uint8_t value[VALUE_BYTES], key[KEY_BYTES];
 
-	memset(value, (int)('a' + place % 26), sizeof value);
-	make_key(key, place % keys);
+	make_key(key, number);
+	memset(value, (int)('a' + number % 26), sizeof value);
+	request.key = (ProtobufCBinaryData){.data = key, .len = sizeof key};
+	request.value = (ProtobufCBinaryData){.data = value, .len = sizeof value};
 	check(store_record_begin(st, false));
-	check(store_change(st, &change));
+	check(write_put(st, &request, arena, &response));
 	check(store_record_end(st, false, false));
+	arena_reset(arena);
 }
 
 static void fill(struct store *st, int64_t keys, int64_t versions)
 {
-	int64_t first = st->view.state.revision + 1, total = keys * versions;
+	static max_align_t scratch[256];
+	int64_t total = keys * versions;
+	struct arena arena;
 
+	arena_init(&arena, 1 << 20, scratch, sizeof scratch);
 	for (int64_t place = 0; place < total; place++) {
 		if (place % TRANSACTION_PUTS == 0)
 			check(store_begin(st));
-		put(st, first, keys, place);
+		put(st, &arena, place % keys);
 		if (place % TRANSACTION_PUTS != TRANSACTION_PUTS - 1 && place + 1 < total)
 			continue;
 		check(store_commit(st));

@@ -162,6 +162,11 @@ void disk_sync(struct disk_file *file)
 	free_pending(file);
 }
 
+void disk_lose(struct disk_file *file)
+{
+	free_pending(file);
+}
+
 void disk_delete(const char *path)
 {
 	struct disk_file **at = find(path), *file = *at;

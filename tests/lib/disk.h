@@ -31,6 +31,11 @@ struct disk_file *disk_open(const char *path, bool created);
 void disk_write(struct disk_file *file, int64_t offset, const void *data, size_t len);
 void disk_truncate(struct disk_file *file, int64_t size);
 void disk_sync(struct disk_file *file);
+
+/* A sync that failed: what was to be written is not, and no later sync will do
+ * it, for the system takes those pages for clean. */
+void disk_lose(struct disk_file *file);
+
 void disk_delete(const char *path);
 
 /* Makes all files made and deleted so far durable as such. */

@@ -131,6 +131,8 @@ static int sync_file(sqlite3_file *base, int flags)
 	if (file->disk == NULL)
 		return SQLITE_OK;
 	code = refuse(FAULT_SYNC);
+	if (code != SQLITE_OK && !plan.off && plan.fault.loses)
+		disk_lose(file->disk);
 	if (code != SQLITE_OK)
 		return code;
 	disk_sync(file->disk);

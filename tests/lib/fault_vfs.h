@@ -35,8 +35,9 @@ struct fault {
 	unsigned calls; /* the kinds that count, of enum fault_call */
 	int64_t at;     /* the number of the one that fails, from 1; 0 for none */
 	bool from_then_on;
-	bool torn; /* a write that fails has written half */
-	int code;  /* SQLite's; 0 for the one that belongs to the kind */
+	bool torn;  /* a write that fails has written half */
+	bool loses; /* a sync that fails leaves nothing for the next one to write */
+	int code;   /* SQLite's; 0 for the one that belongs to the kind */
 };
 
 /* Registers it; faults and cuts concern files below 'dir' only, an absolute

@@ -119,7 +119,7 @@ void fixture_forget(struct fixture *fx)
 struct view *fixture_reader(struct fixture *fx)
 {
 	if (fx->reader.db == NULL)
-		ck_assert_int_eq(store_view(fx->st, &fx->reader), STATUS_OK);
+		ck_assert_int_eq(store_view(fx->st, VIEW_SHORT_READ, &fx->reader), STATUS_OK);
 	return &fx->reader;
 }
 

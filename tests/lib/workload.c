@@ -16,6 +16,9 @@ static ProtobufCBinaryData draw_key(struct workload *work, struct arena *arena)
 	uint8_t key[KEY_MAX_BYTES];
 	size_t len = 1 + prng_below(&work->prng, KEY_MAX_BYTES);
 
+	/* One key has a long history. */
+	if (prng_chance(&work->prng, 15))
+		return copy_bytes(arena, "hot", 3);
 	for (size_t i = 0; i < len; i++)
 		key[i] = ALPHABET[prng_below(&work->prng, sizeof ALPHABET)];
 	return copy_bytes(arena, key, len);

@@ -249,7 +249,12 @@ START_TEST(several_changes_of_a_key_in_one_revision_are_compacted_alike)
 	fixture_compact(&fx, 5);
 	fixture_compact_rows(&fx, 2);
 	ck_assert_str_eq(fixture_get(&fx, "a", 5), "2");
+	/* The deletion of the compacted revision stays, for a watch that starts there. */
 	ck_assert_int_eq(fx.st->saved.logical_bytes, version_cost(1, 1) + version_cost(1, 0));
+	fixture_put(&fx, "a", "x");
+	fixture_compact(&fx, 6);
+	fixture_compact_rows(&fx, 2);
+	ck_assert_int_eq(fx.st->saved.logical_bytes, version_cost(1, 1));
 	fixture_close(&fx);
 }
 END_TEST

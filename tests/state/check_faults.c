@@ -164,7 +164,7 @@ static void checkpoint(struct run *run, bool complete)
 	if (complete) {
 		status = store_restart_wal(run->fx.st);
 	} else {
-		status = store_view(run->fx.st, &reader);
+		status = store_view(run->fx.st, VIEW_SHORT_READ, &reader);
 		if (status == STATUS_OK) {
 			status = store_checkpoint(&reader);
 			view_close(&reader);
@@ -178,7 +178,7 @@ static void read_all(struct run *run)
 	Pb__RangeRequest *request = make_range(&run->fx.arena, NULL, NULL);
 	Pb__RangeResponse *response;
 	struct view reader;
-	enum status_code status = store_view(run->fx.st, &reader);
+	enum status_code status = store_view(run->fx.st, VIEW_SHORT_READ, &reader);
 
 	request->key = request->range_end = make_open_end(&run->fx.arena);
 	if (status == STATUS_OK) {
