@@ -3,11 +3,13 @@
  * Wiring: reads the configuration, opens store and log, starts engine and
  * edge, waits for a signal, and stops everything in reverse order.
  */
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -22,6 +24,7 @@
 
 enum {
 	MAX_QUEUED_BYTES = 256 << 20,
+	LARGE_BLOCK_BYTES = 256 << 10,
 	EXIT_USAGE = 2,
 };
 
@@ -98,6 +101,14 @@ static void *watch_signals(void *arg)
 	_exit(EXIT_FAILURE);
 }
 
+/* glibc learns from the first large block that is freed to keep such blocks;
+ * those of a long listing are to go back to the system. */
+static void keep_memory_small(void)
+{
+	mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES);
+	mallopt(M_TRIM_THRESHOLD, 4 * LARGE_BLOCK_BYTES);
+}
+
 static int run(const struct config *config)
 {
 	struct server server = {.config = config};
@@ -107,6 +118,8 @@ static int run(const struct config *config)
 	enum status_code status;
 
 	logger_init(config->log_level, config->log_format);
+	umask(S_IRWXG | S_IRWXO); /* what clients store is theirs */
+	keep_memory_small();
 	block_signals(&signals);
 	status = start(&server);
 	if (status != STATUS_OK) {

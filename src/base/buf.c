@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/buf.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,6 +135,20 @@ void buf_append_i64(struct buf *buf, int64_t value)
 	buf_append_u64(buf, magnitude);
 }
 
+/* Two characters for each 12 bits, so that a step takes three bytes and two
+ * look-ups: listings are mostly base64. */
+static uint16_t base64_pairs[4096];
+static pthread_once_t base64_once = PTHREAD_ONCE_INIT;
+
+static void make_base64_pairs(void)
+{
+	for (unsigned i = 0; i < 4096; i++) {
+		char pair[2] = {BASE64[i >> 6], BASE64[i & 63]};
+
+		memcpy(&base64_pairs[i], pair, sizeof pair);
+	}
+}
+
 void buf_append_base64(struct buf *buf, const void *data, size_t len)
 {
 	const uint8_t *from = data;
@@ -143,19 +158,17 @@ void buf_append_base64(struct buf *buf, const void *data, size_t len)
 
 	if (to == NULL)
 		return;
+	pthread_once(&base64_once, make_base64_pairs);
 	for (size_t i = 0; i < whole; i++, from += 3, to += 4) {
 		uint32_t bits = (uint32_t)from[0] << 16 | (uint32_t)from[1] << 8 | from[2];
 
-		to[0] = (uint8_t)BASE64[bits >> 18];
-		to[1] = (uint8_t)BASE64[bits >> 12 & 63];
-		to[2] = (uint8_t)BASE64[bits >> 6 & 63];
-		to[3] = (uint8_t)BASE64[bits & 63];
+		memcpy(to, &base64_pairs[bits >> 12], 2);
+		memcpy(to + 2, &base64_pairs[bits & 4095], 2);
 	}
 	if (rest > 0) {
 		uint32_t bits = (uint32_t)from[0] << 16 | (rest == 2 ? (uint32_t)from[1] << 8 : 0);
 
-		to[0] = (uint8_t)BASE64[bits >> 18];
-		to[1] = (uint8_t)BASE64[bits >> 12 & 63];
+		memcpy(to, &base64_pairs[bits >> 12], 2);
 		to[2] = rest == 2 ? (uint8_t)BASE64[bits >> 6 & 63] : '=';
 		to[3] = '=';
 		whole++;

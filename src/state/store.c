@@ -100,13 +100,22 @@ static void publish(struct store *st)
 	pthread_mutex_unlock(&st->lock);
 }
 
+/* Nobody reads SQLite's counts of its memory, and each costs a lock. It may
+ * only be said before the library is used at all. */
+static void configure_sqlite(void)
+{
+	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 enum status_code store_open(const struct store_options *options, struct store **out)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct store *st = calloc(1, sizeof *st);
 	enum status_code status;
 
 	if (st == NULL)
 		return STATUS_NO_MEMORY;
+	pthread_once(&once, configure_sqlite);
 	st->lock_fd = -1;
 	pthread_mutex_init(&st->lock, NULL);
 	st->vfs = strdup(options->vfs != NULL ? options->vfs : DEFAULT_VFS);

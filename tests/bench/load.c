@@ -611,5 +611,9 @@ int main(int argc, char **argv)
 		open_connection(&load, &connections[i]);
 	run(&load, connections);
 	report(&load);
+	for (size_t i = 0; i < load.connections; i++)
+		close(connections[i].fd);
+	close(load.epoll_fd);
+	free(connections);
 	return load.errors > 0 ? 1 : 0;
 }

@@ -2,6 +2,7 @@
 #include "lib/fault_vfs.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stddef.h>
 #include <string.h>
@@ -25,6 +26,9 @@ static struct {
 	int64_t cut_at; /* changes left until the cut; 0: none is planned */
 	bool off;
 } plan;
+
+/* The server's threads share the plan, the counts and the disk. */
+static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
 
 static sqlite3_vfs *real_vfs;
 static sqlite3_vfs fault_vfs;
@@ -54,7 +58,7 @@ static int natural_code(enum fault_call call)
 	}
 }
 
-/* Counts a call; what it returns instead of doing its work, or SQLITE_OK. */
+/* Counts a call; what it returns instead of doing its work, or SQLITE_OK. Under the guard. */
 static int refuse(enum fault_call call)
 {
 	if (plan.off)
@@ -84,53 +88,72 @@ static int close_file(sqlite3_file *base)
 	return real->pMethods->xClose(real);
 }
 
+static int refuse_read(void)
+{
+	int code;
+
+	pthread_mutex_lock(&guard);
+	code = refuse(FAULT_READ);
+	pthread_mutex_unlock(&guard);
+	return code;
+}
+
 static int read_file(sqlite3_file *base, void *data, int len, sqlite3_int64 offset)
 {
 	struct file *file = to_file(base);
-	int code = file->disk != NULL ? refuse(FAULT_READ) : SQLITE_OK;
+	int code = file->disk != NULL ? refuse_read() : SQLITE_OK;
 
 	return code != SQLITE_OK ? code : file->real->pMethods->xRead(file->real, data, len, offset);
+}
+
+/* Under the guard. */
+static int put_bytes(struct file *file, const void *data, int len, sqlite3_int64 offset)
+{
+	bool was_off = plan.off;
+	int code = refuse(FAULT_WRITE);
+	int put = code == SQLITE_OK ? len : plan.fault.torn && !plan.off ? len / 2 : 0;
+	int done = SQLITE_OK;
+
+	/* The write that the cut hits may have reached the disk, wholly or in part. */
+	if (!was_off && (put > 0 || plan.off))
+		disk_write(file->disk, offset, data, (size_t)(plan.off ? len : put));
+	if (put > 0)
+		done = file->real->pMethods->xWrite(file->real, data, put, offset);
+	return code != SQLITE_OK ? code : done;
 }
 
 static int write_file(sqlite3_file *base, const void *data, int len, sqlite3_int64 offset)
 {
 	struct file *file = to_file(base);
-	bool was_off = plan.off;
-	int code = file->disk != NULL ? refuse(FAULT_WRITE) : SQLITE_OK;
-	int put = code == SQLITE_OK ? len : plan.fault.torn && !plan.off ? len / 2 : 0;
+	int code;
 
-	/* The write that the cut hits may have reached the disk, wholly or in part. */
-	if (file->disk != NULL && !was_off && (put > 0 || plan.off))
-		disk_write(file->disk, offset, data, (size_t)(plan.off ? len : put));
-	if (put > 0) {
-		int done = file->real->pMethods->xWrite(file->real, data, put, offset);
-
-		return code != SQLITE_OK ? code : done;
-	}
+	if (file->disk == NULL)
+		return file->real->pMethods->xWrite(file->real, data, len, offset);
+	pthread_mutex_lock(&guard);
+	code = put_bytes(file, data, len, offset);
+	pthread_mutex_unlock(&guard);
 	return code;
 }
 
 static int truncate_file(sqlite3_file *base, sqlite3_int64 size)
 {
 	struct file *file = to_file(base);
-	int code = file->disk != NULL ? refuse(FAULT_TRUNCATE) : SQLITE_OK;
+	int code = SQLITE_OK;
 
-	if (code != SQLITE_OK)
-		return code;
+	pthread_mutex_lock(&guard);
 	if (file->disk != NULL)
+		code = refuse(FAULT_TRUNCATE);
+	if (file->disk != NULL && code == SQLITE_OK)
 		disk_truncate(file->disk, size);
-	return file->real->pMethods->xTruncate(file->real, size);
+	pthread_mutex_unlock(&guard);
+	return code != SQLITE_OK ? code : file->real->pMethods->xTruncate(file->real, size);
 }
 
-static int sync_file(sqlite3_file *base, int flags)
+/* Under the guard. */
+static int make_durable(struct file *file)
 {
-	struct file *file = to_file(base);
-	int code;
+	int code = refuse(FAULT_SYNC);
 
-	(void)flags;
-	if (file->disk == NULL)
-		return SQLITE_OK;
-	code = refuse(FAULT_SYNC);
 	if (code != SQLITE_OK && !plan.off && plan.fault.loses)
 		disk_lose(file->disk);
 	if (code != SQLITE_OK)
@@ -142,10 +165,23 @@ static int sync_file(sqlite3_file *base, int flags)
 	return SQLITE_OK;
 }
 
+static int sync_file(sqlite3_file *base, int flags)
+{
+	struct file *file = to_file(base);
+	int code = SQLITE_OK;
+
+	(void)flags;
+	pthread_mutex_lock(&guard);
+	if (file->disk != NULL)
+		code = make_durable(file);
+	pthread_mutex_unlock(&guard);
+	return code;
+}
+
 static int file_size(sqlite3_file *base, sqlite3_int64 *size)
 {
 	struct file *file = to_file(base);
-	int code = file->disk != NULL ? refuse(FAULT_READ) : SQLITE_OK;
+	int code = file->disk != NULL ? refuse_read() : SQLITE_OK;
 
 	return code != SQLITE_OK ? SQLITE_IOERR_FSTAT : file->real->pMethods->xFileSize(file->real, size);
 }
@@ -243,42 +279,67 @@ static const sqlite3_io_methods METHODS = {
 	.xShmUnmap = shm_unmap,
 };
 
-static int open_file(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int flags, int *out_flags)
+/* Under the guard. */
+static int open_ours(const char *path, struct file *file, int flags, int *out_flags)
 {
-	struct file *file = to_file(base);
-	bool ours = concerns(path);
-	int journals = SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_SUPER_JOURNAL | SQLITE_OPEN_WAL;
 	int existed = 0;
-	int code = ours ? refuse(FAULT_OPEN) : SQLITE_OK;
+	int code = refuse(FAULT_OPEN);
 
-	(void)vfs;
-	*file = (struct file){.real = (sqlite3_file *)(file + 1)};
-	if (code == SQLITE_OK && path != NULL)
+	if (code == SQLITE_OK)
 		code = real_vfs->xAccess(real_vfs, path, SQLITE_ACCESS_EXISTS, &existed);
 	if (code == SQLITE_OK)
 		code = real_vfs->xOpen(real_vfs, path, file->real, flags, out_flags);
+	if (code == SQLITE_OK)
+		file->disk = disk_open(path, !existed);
+	return code;
+}
+
+static int open_file(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int flags, int *out_flags)
+{
+	struct file *file = to_file(base);
+	int journals = SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_SUPER_JOURNAL | SQLITE_OPEN_WAL;
+	int code;
+
+	(void)vfs;
+	*file = (struct file){.real = (sqlite3_file *)(file + 1)};
+	pthread_mutex_lock(&guard);
+	if (concerns(path))
+		code = open_ours(path, file, flags, out_flags);
+	else
+		code = real_vfs->xOpen(real_vfs, path, file->real, flags, out_flags);
+	pthread_mutex_unlock(&guard);
 	if (code != SQLITE_OK)
 		return code;
-	if (ours)
-		file->disk = disk_open(path, !existed);
 	file->syncs_directory = (flags & SQLITE_OPEN_CREATE) && (flags & journals);
 	file->base.pMethods = &METHODS;
 	return SQLITE_OK;
 }
 
-static int delete_file(sqlite3_vfs *vfs, const char *path, int sync_directory)
+/* Under the guard. */
+static int delete_ours(const char *path, int sync_directory)
 {
-	int code = concerns(path) ? refuse(FAULT_DELETE) : SQLITE_OK;
+	int code = refuse(FAULT_DELETE);
 
-	(void)vfs;
+	if (code == SQLITE_OK)
+		code = real_vfs->xDelete(real_vfs, path, 0);
 	if (code != SQLITE_OK)
 		return code;
-	code = real_vfs->xDelete(real_vfs, path, 0);
-	if (code == SQLITE_OK && concerns(path)) {
-		disk_delete(path);
-		if (sync_directory)
-			disk_sync_directory();
-	}
+	disk_delete(path);
+	if (sync_directory)
+		disk_sync_directory();
+	return SQLITE_OK;
+}
+
+static int delete_file(sqlite3_vfs *vfs, const char *path, int sync_directory)
+{
+	int code;
+
+	(void)vfs;
+	if (!concerns(path))
+		return real_vfs->xDelete(real_vfs, path, 0);
+	pthread_mutex_lock(&guard);
+	code = delete_ours(path, sync_directory);
+	pthread_mutex_unlock(&guard);
 	return code;
 }
 
@@ -303,14 +364,21 @@ void fault_vfs_start(const char *dir)
 
 void fault_vfs_plan(const struct fault *fault)
 {
+	pthread_mutex_lock(&guard);
 	plan.fault = fault != NULL ? *fault : (struct fault){0};
 	plan.calls = 0;
 	plan.happened = false;
+	pthread_mutex_unlock(&guard);
 }
 
 bool fault_vfs_happened(void)
 {
-	return plan.happened;
+	bool happened;
+
+	pthread_mutex_lock(&guard);
+	happened = plan.happened;
+	pthread_mutex_unlock(&guard);
+	return happened;
 }
 
 void fault_vfs_cut_at(int64_t call)

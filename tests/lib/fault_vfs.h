@@ -9,8 +9,9 @@
  *     disk may hold after that (lib/disk.h).
  *
  * No file is really synced, which makes a test of hundreds of cuts a matter of
- * seconds; what a sync means is kept by the disk. Files are not mapped. One
- * thread.
+ * seconds; what a sync means is kept by the disk. Files are not mapped. Faults
+ * may be planned while other threads use the files; a cut and its end, as the
+ * start, are for one thread.
  */
 #ifndef KETA_FAULT_VFS_H
 #define KETA_FAULT_VFS_H

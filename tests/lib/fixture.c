@@ -39,12 +39,14 @@ enum status_code fixture_open_at(struct fixture *fx, const char *dir, const char
 
 enum status_code fixture_try_bear(struct fixture *fx)
 {
-	Pb__Record rec = PB__RECORD__INIT;
-	Pb__Genesis genesis = PB__GENESIS__INIT;
+	Pb__Record rec;
+	Pb__Genesis genesis;
 	char *url = arena_strdup(&fx->arena, "http://127.0.0.1:2379");
 	struct applied applied;
 	enum status_code status = store_begin(fx->st);
 
+	pb__record__init(&rec);
+	pb__genesis__init(&genesis);
 	genesis.cluster_id = FIXTURE_CLUSTER_ID;
 	genesis.member_id = FIXTURE_MEMBER_ID;
 	genesis.member_name = arena_strdup(&fx->arena, "default");

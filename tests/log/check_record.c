@@ -148,9 +148,10 @@ START_TEST(a_request_finds_its_place_by_its_type)
 	const ProtobufCMessageDescriptor *type = CARRIED[_i];
 	struct arena arena;
 	struct buf buf;
-	Pb__Record rec = PB__RECORD__INIT, *back = NULL;
+	Pb__Record rec, *back = NULL;
 	ProtobufCMessage *request;
 
+	pb__record__init(&rec);
 	arena_init(&arena, CAP_BYTES, NULL, 0);
 	request = arena_alloc(&arena, type->sizeof_message);
 	protobuf_c_message_init(type, request);
@@ -166,9 +167,10 @@ END_TEST
 
 START_TEST(a_request_that_no_record_carries_is_refused)
 {
-	Pb__Record rec = PB__RECORD__INIT;
+	Pb__Record rec;
 	Pb__RangeRequest range = PB__RANGE_REQUEST__INIT;
 
+	pb__record__init(&rec);
 	ck_assert_int_eq(record_set_request(&rec, &range.base), STATUS_UNIMPLEMENTED);
 	ck_assert_ptr_null(record_request(&rec));
 }

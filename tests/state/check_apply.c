@@ -114,9 +114,11 @@ END_TEST
 START_TEST(a_cluster_is_born_once)
 {
 	struct fixture fx;
-	Pb__Record rec = PB__RECORD__INIT;
-	Pb__Genesis genesis = PB__GENESIS__INIT;
+	Pb__Record rec;
+	Pb__Genesis genesis;
 
+	pb__record__init(&rec);
+	pb__genesis__init(&genesis);
 	fixture_open(&fx);
 	genesis.cluster_id = genesis.member_id = 1;
 	genesis.member_name = arena_strdup(&fx.arena, "second");
@@ -134,8 +136,9 @@ END_TEST
 START_TEST(a_record_without_a_request_that_is_known_is_refused)
 {
 	struct fixture fx;
-	Pb__Record rec = PB__RECORD__INIT;
+	Pb__Record rec;
 
+	pb__record__init(&rec);
 	fixture_open(&fx);
 	rec.cluster_id = FIXTURE_CLUSTER_ID;
 	ck_assert_int_eq(store_begin(fx.st), STATUS_OK);

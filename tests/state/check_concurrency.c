@@ -10,7 +10,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-
 #include "lib/fixture.h"
 #include "lib/prng.h"
 #include "lib/test.h"
@@ -20,14 +19,15 @@
 enum {
 	DEFAULT_BATCHES = 400,
 	READERS = 3,
-	GROUP = 4,   /* keys that change together */
-	FILLER = 50, /* keys beside them, so that ranges are of some length */
+	READS_MIN = 50, /* of each reader, however busy the machine is */
+	GROUP = 4,      /* keys that change together */
+	FILLER = 50,    /* keys beside them, so that ranges are of some length */
 };
 
 struct reader {
 	struct fixture *fx;
 	pthread_t thread;
-	int64_t reads, old_reads;
+	_Atomic int64_t reads, old_reads;
 };
 
 static _Atomic int64_t acknowledged; /* the newest revision that a client could know of */
@@ -137,6 +137,14 @@ static void maintain(struct fixture *fx, int round)
 		ck_assert_int_eq(store_restart_wal(fx->st), STATUS_OK);
 }
 
+static bool have_all_read(struct reader *readers)
+{
+	for (int i = 0; i < READERS; i++)
+		if (atomic_load(&readers[i].reads) < READS_MIN || atomic_load(&readers[i].old_reads) == 0)
+			return false;
+	return true;
+}
+
 START_TEST(readers_see_whole_commits_and_no_older_ones)
 {
 	int batches = (int)prng_setting("KETA_STEPS", DEFAULT_BATCHES);
@@ -151,7 +159,7 @@ START_TEST(readers_see_whole_commits_and_no_older_ones)
 		readers[i] = (struct reader){.fx = &fx};
 		ck_assert_int_eq(pthread_create(&readers[i].thread, NULL, run_reader, &readers[i]), 0);
 	}
-	for (int i = 1; i <= batches; i++) {
+	for (int i = 1; i <= batches || !have_all_read(readers); i++) {
 		change_group(&fx, i);
 		maintain(&fx, i);
 		fixture_forget(&fx);
@@ -159,8 +167,6 @@ START_TEST(readers_see_whole_commits_and_no_older_ones)
 	atomic_store(&over, true);
 	for (int i = 0; i < READERS; i++) {
 		pthread_join(readers[i].thread, NULL);
-		ck_assert_int_gt(readers[i].reads, 0);
-		ck_assert_int_gt(readers[i].old_reads, 0);
 	}
 	fixture_close(&fx);
 }

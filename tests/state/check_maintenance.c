@@ -138,11 +138,12 @@ END_TEST
 START_TEST(a_member_may_have_many_urls_or_none)
 {
 	struct fixture fx;
-	Pb__Genesis genesis = PB__GENESIS__INIT;
+	Pb__Genesis genesis;
 	char *urls[5];
 	Pb__Member **members;
 	size_t count;
 
+	pb__genesis__init(&genesis);
 	for (size_t wanted = 0; wanted <= 5; wanted += 5) {
 		ck_assert_int_eq(fixture_open_at(&fx, fixture_path(wanted == 0 ? "none" : "many"), NULL),
 		                 STATUS_OK);
