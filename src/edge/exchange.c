@@ -108,6 +108,8 @@ void exchange_abandon(struct exchange *exchange)
 	if (exchange->stage != STAGE_WAITING)
 		return;
 	metric_add(METRIC_ABANDONED, 1);
+	if (exchange->in_engine)
+		call_cancel(exchange->call);
 	resume(exchange, STAGE_ABANDONED);
 }
 

@@ -19,7 +19,7 @@
 
 enum {
 	BATCH_RECORDS = 1024,
-	IDLE_WAIT_MS = 1000,
+	RETRY_MS = 1000, /* after a failure, and between two looks for something to do */
 	COMPACT_ROWS = 200, /* a step of about a millisecond */
 	/* The applier finishes the checkpoint itself from here on; before, the housekeeper does the work. */
 	WAL_MAX_PAGES = 4096,
@@ -34,12 +34,22 @@ struct item {
 
 struct applier {
 	struct engine *engine;
-	struct arena scratch; /* decoded records, and responses nobody waits for */
+	struct arena scratch; /* a decoded record, and its response if nobody waits for it */
 	struct call_queue physical; /* compactions to be answered when the rows are gone */
 	struct log_record records[BATCH_RECORDS];
 	struct item items[BATCH_RECORDS];
 	size_t count;
+	int64_t compact_after_ms; /* on clock_ms's scale: a step failed, and is tried again then */
 };
+
+static void note_alarm(const char *kind, bool before, bool now)
+{
+	if (now && !before)
+		logger_warn("applier", "alarm raised: writes are refused until it is cleared",
+		            LOG_STR("alarm", kind), LOG_END);
+	else if (before && !now)
+		logger_info("applier", "alarm cleared", LOG_STR("alarm", kind), LOG_END);
+}
 
 static void publish(struct engine *engine)
 {
@@ -55,8 +65,8 @@ static void publish(struct engine *engine)
 	atomic_store(&engine->revision, state.revision);
 	if (nospace)
 		atomic_store(&engine->alarm_proposed, false);
-	atomic_store(&engine->alarm_nospace, nospace);
-	atomic_store(&engine->alarm_corrupt, corrupt);
+	note_alarm("NOSPACE", atomic_exchange(&engine->alarm_nospace, nospace), nospace);
+	note_alarm("CORRUPT", atomic_exchange(&engine->alarm_corrupt, corrupt), corrupt);
 	atomic_store(&engine->applied_offset, state.applied_offset);
 }
 
@@ -67,7 +77,11 @@ static enum status_code apply_record(struct applier *applier, size_t at, bool un
 	struct item *item = &applier->items[at];
 	int64_t started_us = clock_us();
 	Pb__Record *rec;
-	enum status_code status = record_unpack(raw->data, raw->len, &applier->scratch, &rec);
+	enum status_code status;
+
+	/* Nothing of the last record is needed: what its call is told lives in the call. */
+	arena_reset(&applier->scratch);
+	status = record_unpack(raw->data, raw->len, &applier->scratch, &rec);
 
 	if (status != STATUS_OK) {
 		logger_error("applier", "a log record could not be read", LOG_I64("offset", raw->offset),
@@ -91,7 +105,6 @@ static enum status_code apply_batch(struct applier *applier, bool undoable)
 
 	if (status != STATUS_OK)
 		return status;
-	arena_reset(&applier->scratch);
 	for (size_t i = 0; status == STATUS_OK && i < applier->count; i++)
 		status = apply_record(applier, i, undoable);
 	if (status != STATUS_OK) {
@@ -129,6 +142,8 @@ static void finish_item(struct applier *applier, struct item *item, enum status_
 		call_fail(call, failure, NULL);
 	} else if (item->applied.status != STATUS_OK) {
 		call_fail(call, item->applied.status, NULL);
+	} else if (call->refusal != STATUS_OK) {
+		call_fail(call, call->refusal, NULL);
 	} else {
 		call->response = item->applied.response;
 		count_request(call);
@@ -140,8 +155,10 @@ static void finish_item(struct applier *applier, struct item *item, enum status_
 	call_finish(call, false);
 }
 
-/* A failed commit loses the batch, and its clients are told so. The next batch
- * is tried again: a disk that was full may have room by then. */
+/* A batch that could not be committed is refused. If the process ends before
+ * another commit has overwritten it, it may turn out to be on disk after all, as
+ * any write with an error of this kind may. The next batch is tried again: a
+ * disk that was full may have room by then. */
 static void note_outcome(struct engine *engine, enum status_code status)
 {
 	bool was_faulty = atomic_load(&engine->fault) != NULL;
@@ -153,8 +170,27 @@ static void note_outcome(struct engine *engine, enum status_code status)
 		return;
 	}
 	atomic_store(&engine->fault, status_code_text(status));
+	atomic_store(&engine->alarm_proposed, false); /* it may have been in there */
 	logger_error("applier", "a batch could not be committed and its requests were refused",
 	             LOG_STR("error", status_code_text(status)), LOG_END);
+}
+
+/* Calls wait for the records behind the one that failed, too. */
+static void take_rest(struct applier *applier)
+{
+	struct engine *engine = applier->engine;
+
+	for (size_t i = 0; i < applier->count; i++) {
+		const struct log_record *raw = &applier->records[i];
+		struct item *item = &applier->items[i];
+		Pb__Record *rec;
+
+		arena_reset(&applier->scratch);
+		if (item->call == NULL &&
+		    record_unpack(raw->data, raw->len, &applier->scratch, &rec) == STATUS_OK &&
+		    rec->incarnation == engine->incarnation)
+			item->call = propose_take(engine, rec->sequence);
+	}
 }
 
 static void run_batch(struct applier *applier)
@@ -168,6 +204,8 @@ static void run_batch(struct applier *applier)
 	status = apply_batch(applier, false);
 	if (status == STATUS_HALF_APPLIED)
 		status = apply_batch(applier, true);
+	if (status != STATUS_OK)
+		take_rest(applier);
 	metric_observe(METRIC_BATCH_RECORDS, (int64_t)applier->count);
 	metric_observe(METRIC_COMMIT_SECONDS, clock_us() - started_us);
 	note_outcome(engine, status);
@@ -189,6 +227,28 @@ static void finish_physical(struct applier *applier, enum status_code status)
 	}
 }
 
+/* The rows go on being dropped; only those who wait for it are let go. */
+static void expire_physical(struct applier *applier)
+{
+	int64_t now_ms = clock_ms();
+	struct call_queue rest;
+	struct call *call;
+
+	if (applier->physical.head == NULL)
+		return;
+	if (atomic_load(&applier->engine->draining)) {
+		finish_physical(applier, STATUS_STOPPED);
+		return;
+	}
+	call_queue_move(&rest, &applier->physical);
+	while ((call = call_queue_pop(&rest)) != NULL) {
+		if (call_is_expired(call, now_ms))
+			call_finish_expired(call, now_ms);
+		else
+			call_queue_push(&applier->physical, call);
+	}
+}
+
 static void compact(struct applier *applier)
 {
 	struct store *st = applier->engine->store;
@@ -203,13 +263,35 @@ static void compact(struct applier *applier)
 	else
 		store_rollback(st);
 	publish(applier->engine);
-	if (status != STATUS_OK || done)
+	if (status != STATUS_OK) {
+		applier->compact_after_ms = clock_ms() + RETRY_MS;
 		finish_physical(applier, status);
-	if (status != STATUS_OK)
-		st->compacting = false; /* the next compaction or start takes it up again */
-	if (done && dropped > 0)
-		logger_debug("applier", "compaction finished",
-		             LOG_I64("revision", st->view.state.compact_revision), LOG_END);
+	} else if (done) {
+		finish_physical(applier, STATUS_OK);
+		if (dropped > 0)
+			logger_debug("applier", "compaction finished",
+			             LOG_I64("revision", st->view.state.compact_revision), LOG_END);
+	}
+	expire_physical(applier);
+}
+
+static bool is_compaction_due(const struct applier *applier)
+{
+	return compact_is_due(applier->engine->store) && clock_ms() >= applier->compact_after_ms;
+}
+
+/* After a failed commit, and while no client tries: whether one succeeds again. */
+static void probe(struct applier *applier)
+{
+	struct store *st = applier->engine->store;
+	enum status_code status = store_begin(st);
+
+	if (status == STATUS_OK)
+		status = store_commit(st);
+	else
+		store_rollback(st);
+	if (status == STATUS_OK)
+		note_outcome(applier->engine, status);
 }
 
 static void *run(void *arg)
@@ -219,14 +301,16 @@ static void *run(void *arg)
 	struct store *st = engine->store;
 
 	while (!atomic_load(&engine->stopping) || applier->count > 0) {
-		bool busy = compact_is_due(st);
+		bool busy = is_compaction_due(applier);
 
 		if (log_poll(engine->log, applier->records, BATCH_RECORDS, &applier->count,
-		             busy ? 0 : IDLE_WAIT_MS) != STATUS_OK)
+		             busy ? 0 : RETRY_MS) != STATUS_OK)
 			break;
 		if (applier->count > 0)
 			run_batch(applier);
-		if (compact_is_due(st))
+		else if (atomic_load(&engine->fault) != NULL)
+			probe(applier);
+		if (is_compaction_due(applier))
 			compact(applier);
 		if (st->wal_pages > WAL_MAX_PAGES)
 			store_restart_wal(st);

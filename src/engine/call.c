@@ -32,6 +32,11 @@ void call_free(struct call *call)
 	free(call);
 }
 
+void call_cancel(struct call *call)
+{
+	atomic_store(&call->canceled, true);
+}
+
 bool call_fail(struct call *call, enum status_code code, const char *message)
 {
 	call->status = (struct status){.code = code, .message = message};
@@ -164,6 +169,9 @@ void call_finish_expired(struct call *call, int64_t now_ms)
 {
 	bool own = call->deadline_ms == 0 || now_ms < call->deadline_ms;
 
-	call_fail(call, own ? STATUS_TIMEOUT : STATUS_DEADLINE_EXCEEDED, NULL);
+	if (!call_is_expired(call, now_ms))
+		call_fail(call, STATUS_CANCELED, NULL);
+	else
+		call_fail(call, own ? STATUS_TIMEOUT : STATUS_DEADLINE_EXCEEDED, NULL);
 	call_finish(call, false);
 }

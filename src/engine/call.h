@@ -18,6 +18,7 @@
 #define KETA_CALL_H
 
 #include <stdalign.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -58,6 +59,9 @@ struct call {
 	/* Everything above that is not static lives here. */
 	struct arena arena;
 
+	/* Set by call_cancel, from the edge's thread. */
+	_Atomic bool canceled;
+
 	/* The engine's. */
 	struct engine *engine;
 	struct call *next;      /* in whatever queue it waits */
@@ -66,6 +70,7 @@ struct call {
 	int64_t started_us;     /* on clock_us's scale */
 	int64_t barrier_offset; /* a read waits until this is applied */
 	uint64_t sequence;      /* of its log record; finds it again at apply */
+	enum status_code refusal; /* what it ends with once the record is applied, unless OK */
 
 	alignas(16) uint8_t first_block[CALL_FIRST_BLOCK_BYTES];
 };
@@ -78,6 +83,10 @@ void call_free(struct call *call);
  * and finish is not called. False when finish will follow, possibly before
  * this returns. 'reader' is the calling thread's own (engine_reader_new). */
 bool call_start(struct engine *engine, struct reader *reader, struct call *call);
+
+/* Says that nobody waits for the answer any more: a read that has not run need
+ * not. While the engine has the call; finish comes all the same. */
+void call_cancel(struct call *call);
 
 /* Ends a call with a code, and with a message of its own if not NULL (which
  * must live in the arena or be static). For edges that refuse a request before

@@ -32,7 +32,7 @@ static enum status_code draw_id(uint64_t *id)
 /* On an empty state the first record founds the cluster. */
 static enum status_code found_cluster(struct engine *engine)
 {
-	Pb__Genesis genesis = PB__GENESIS__INIT;
+	Pb__Genesis genesis;
 	const char *advertised = engine->config->advertised_listeners;
 	char *urls;
 	int64_t give_up_ms = clock_ms() + GENESIS_TIMEOUT_MS;
@@ -40,6 +40,7 @@ static enum status_code found_cluster(struct engine *engine)
 
 	if (atomic_load(&engine->cluster_id) != 0)
 		return STATUS_OK;
+	pb__genesis__init(&genesis);
 	status = draw_id(&genesis.cluster_id);
 	if (status == STATUS_OK)
 		status = draw_id(&genesis.member_id);

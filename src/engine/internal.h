@@ -37,6 +37,8 @@ enum {
 	/* Rows that an event loop may read for one call: some 100 microseconds. */
 	ENGINE_INLINE_ROWS = 100,
 	ENGINE_READER_THREADS = 2,
+	/* Long reads that may wait for a thread. */
+	ENGINE_READS_MAX = 1000,
 };
 
 struct reader {
@@ -79,9 +81,10 @@ struct engine {
 	struct buf record;
 	struct pending pending;
 
-	pthread_mutex_t read_lock; /* guards the two queues */
+	pthread_mutex_t read_lock; /* guards what follows, up to 'barred' */
 	pthread_cond_t read_ready;
 	struct call_queue reads;   /* ready for a reader thread */
+	size_t read_count;         /* of these */
 	struct call_queue barred;  /* until their barrier is applied */
 	pthread_t readers[ENGINE_READER_THREADS];
 	size_t reader_count;
@@ -105,7 +108,7 @@ void call_finish(struct call *call, bool slow);
 /* Whether the client's deadline or the server's own limit has passed. */
 bool call_is_expired(const struct call *call, int64_t now_ms);
 
-/* Ends a pending call for that reason. */
+/* Ends a pending call for that reason, or because it was canceled. */
 void call_finish_expired(struct call *call, int64_t now_ms);
 
 /* Appends the call's request to the log. True when it was refused and the call
@@ -122,21 +125,25 @@ struct call *propose_take(struct engine *engine, uint64_t sequence);
 /* Ends the waiting writes whose deadline has passed. */
 void propose_expire(struct engine *engine, int64_t now_ms);
 
-/* Whether a put of this cost still fits the quota. If not, the alarm has been
- * proposed. */
-bool propose_has_space(struct engine *engine, int64_t cost);
+/* Whether a put of this cost still fits the quota. */
+bool propose_has_space(const struct engine *engine, int64_t cost);
+
+/* Refuses the call for lack of space, after the alarm that says so is in force:
+ * true when it is over, false when it waits for that. */
+bool propose_no_space(struct engine *engine, struct call *call);
 
 /* Waits until the newest state may be read. True when it may at once; false when
  * the call went to wait, and call->resume will be run on a reader thread. */
 bool read_barrier(struct engine *engine, struct call *call);
 
-/* Runs call->resume on a reader thread. */
-void read_later(struct engine *engine, struct call *call);
+/* Runs call->resume on a reader thread. True when too many wait already and the
+ * call is over; false when it is pending. */
+bool read_later(struct engine *engine, struct call *call);
 
 /* The applier tells how far it is: lets barred reads go. */
 void read_applied(struct engine *engine, int64_t offset);
 
-/* Ends the barred reads whose deadline has passed. */
+/* Ends the waiting reads whose deadline has passed. */
 void read_expire(struct engine *engine, int64_t now_ms);
 
 enum status_code read_start_threads(struct engine *engine);

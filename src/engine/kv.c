@@ -72,8 +72,7 @@ bool kv_range(struct engine *engine, struct reader *reader, struct call *call)
 		return true;
 	status = read_range(reader, call, ENGINE_INLINE_ROWS, &partial, &response);
 	if (partial) {
-		read_later(engine, call);
-		return false;
+		return read_later(engine, call);
 	}
 	return end_read(call, status, response == NULL ? NULL : &response->base);
 }
@@ -86,7 +85,7 @@ bool kv_put(struct engine *engine, struct reader *reader, struct call *call)
 	(void)reader;
 	/* The quota comes first, as in etcd: over it even a bad request is told so. */
 	if (!propose_has_space(engine, quota_put_cost(request)))
-		return call_fail(call, STATUS_NO_SPACE, NULL);
+		return propose_no_space(engine, call);
 	status = validate_put(request);
 	if (status != STATUS_OK)
 		return call_fail(call, status, NULL);
@@ -126,8 +125,7 @@ static bool start_read_txn(struct engine *engine, struct reader *reader, struct 
 		return true;
 	if (txn_is_short(request))
 		return run_read_txn(engine, reader, call);
-	read_later(engine, call);
-	return false;
+	return read_later(engine, call);
 }
 
 bool kv_txn(struct engine *engine, struct reader *reader, struct call *call)
@@ -136,7 +134,7 @@ bool kv_txn(struct engine *engine, struct reader *reader, struct call *call)
 	enum status_code status;
 
 	if (!propose_has_space(engine, quota_txn_cost(request)))
-		return call_fail(call, STATUS_NO_SPACE, NULL);
+		return propose_no_space(engine, call);
 	status = validate_txn(request, engine->config->max_txn_ops);
 	if (status != STATUS_OK)
 		return call_fail(call, status, NULL);

@@ -83,9 +83,11 @@ static enum status_code append(struct engine *engine, Pb__Record *rec, struct ca
 
 static enum status_code append_request(struct engine *engine, const ProtobufCMessage *request, struct call *call)
 {
-	Pb__Record rec = PB__RECORD__INIT;
-	enum status_code status = record_set_request(&rec, request);
+	Pb__Record rec;
+	enum status_code status;
 
+	pb__record__init(&rec);
+	status = record_set_request(&rec, request);
 	if (status != STATUS_OK)
 		return status;
 	rec.cluster_id = atomic_load_explicit(&engine->cluster_id, memory_order_relaxed);
@@ -147,19 +149,29 @@ void propose_expire(struct engine *engine, int64_t now_ms)
 	}
 }
 
-bool propose_has_space(struct engine *engine, int64_t cost)
+bool propose_has_space(const struct engine *engine, int64_t cost)
 {
-	Pb__AlarmRequest alarm = PB__ALARM_REQUEST__INIT;
 	int64_t quota = engine->config->quota_backend_bytes;
 
-	if (cost == 0 || quota < 0 || atomic_load(&engine->logical_bytes) + cost < quota)
-		return true;
+	return cost == 0 || quota < 0 || atomic_load(&engine->logical_bytes) + cost < quota;
+}
+
+bool propose_no_space(struct engine *engine, struct call *call)
+{
+	Pb__AlarmRequest alarm;
+	enum status_code status;
+
+	/* One call raises the alarm and waits for it; the others need not. */
 	if (atomic_load(&engine->alarm_nospace) || atomic_exchange(&engine->alarm_proposed, true))
-		return false;
+		return call_fail(call, STATUS_NO_SPACE, NULL);
+	pb__alarm_request__init(&alarm);
 	alarm.action = PB__ALARM_REQUEST__ALARM_ACTION__ACTIVATE;
 	alarm.alarm = PB__ALARM_TYPE__NOSPACE;
 	alarm.memberid = atomic_load(&engine->member_id);
-	if (propose_internal(engine, &alarm.base) != STATUS_OK)
-		atomic_store(&engine->alarm_proposed, false);
-	return false;
+	call->refusal = STATUS_NO_SPACE;
+	status = append_request(engine, &alarm.base, call);
+	if (status == STATUS_OK)
+		return false;
+	atomic_store(&engine->alarm_proposed, false);
+	return call_fail(call, STATUS_NO_SPACE, NULL);
 }

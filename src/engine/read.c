@@ -60,6 +60,7 @@ static void dispatch(struct engine *engine, struct call *call)
 	}
 	pthread_mutex_lock(&engine->read_lock);
 	ready = call->barrier_offset <= atomic_load(&engine->applied_offset);
+	engine->read_count += ready;
 	call_queue_push(ready ? &engine->reads : &engine->barred, call);
 	pthread_mutex_unlock(&engine->read_lock);
 	if (ready)
@@ -93,12 +94,21 @@ bool read_barrier(struct engine *engine, struct call *call)
 	return false;
 }
 
-void read_later(struct engine *engine, struct call *call)
+bool read_later(struct engine *engine, struct call *call)
 {
+	bool full;
+
 	pthread_mutex_lock(&engine->read_lock);
-	call_queue_push(&engine->reads, call);
+	full = engine->read_count >= ENGINE_READS_MAX;
+	if (!full) {
+		engine->read_count++;
+		call_queue_push(&engine->reads, call);
+	}
 	pthread_mutex_unlock(&engine->read_lock);
+	if (full)
+		return call_fail(call, STATUS_TOO_MANY_REQUESTS, NULL);
 	pthread_cond_signal(&engine->read_ready);
+	return false;
 }
 
 void read_applied(struct engine *engine, int64_t offset)
@@ -114,6 +124,7 @@ void read_applied(struct engine *engine, int64_t offset)
 			bool ready = call->barrier_offset <= offset;
 
 			any |= ready;
+			engine->read_count += ready;
 			call_queue_push(ready ? &engine->reads : &engine->barred, call);
 		}
 	}
@@ -122,20 +133,36 @@ void read_applied(struct engine *engine, int64_t offset)
 		pthread_cond_broadcast(&engine->read_ready);
 }
 
+/* Moves the calls that nobody waits for any more from one queue to another. */
+static size_t sift(struct call_queue *queue, struct call_queue *over, int64_t now_ms)
+{
+	struct call_queue rest;
+	struct call *call;
+	size_t moved = 0;
+
+	if (queue->head == NULL)
+		return 0;
+	call_queue_move(&rest, queue);
+	while ((call = call_queue_pop(&rest)) != NULL) {
+		bool gone = call_is_expired(call, now_ms) || atomic_load(&call->canceled);
+
+		moved += gone;
+		call_queue_push(gone ? over : queue, call);
+	}
+	return moved;
+}
+
 void read_expire(struct engine *engine, int64_t now_ms)
 {
-	struct call_queue barred, expired;
+	struct call_queue over;
 	struct call *call;
 
-	call_queue_init(&expired);
+	call_queue_init(&over);
 	pthread_mutex_lock(&engine->read_lock);
-	if (engine->barred.head != NULL) {
-		call_queue_move(&barred, &engine->barred);
-		while ((call = call_queue_pop(&barred)) != NULL)
-			call_queue_push(call_is_expired(call, now_ms) ? &expired : &engine->barred, call);
-	}
+	sift(&engine->barred, &over, now_ms);
+	engine->read_count -= sift(&engine->reads, &over, now_ms);
 	pthread_mutex_unlock(&engine->read_lock);
-	while ((call = call_queue_pop(&expired)) != NULL)
+	while ((call = call_queue_pop(&over)) != NULL)
 		call_finish_expired(call, now_ms);
 }
 
@@ -148,6 +175,7 @@ static struct call *next_read(struct engine *engine)
 	while (engine->reads.head == NULL && !atomic_load(&engine->stopping))
 		pthread_cond_wait(&engine->read_ready, &engine->read_lock);
 	call = call_queue_pop(&engine->reads);
+	engine->read_count -= call != NULL;
 	pthread_mutex_unlock(&engine->read_lock);
 	return call;
 }
@@ -163,8 +191,11 @@ static void *run_reads(void *arg)
 	struct call *call;
 
 	while ((call = next_read(self->engine)) != NULL) {
-		bool over = call->resume(self->engine, self->reader, call);
+		bool over;
 
+		self->reader->view.canceled = &call->canceled;
+		over = call->resume(self->engine, self->reader, call);
+		self->reader->view.canceled = NULL;
 		engine_reader_rest(self->reader);
 		if (over)
 			call_finish(call, true);

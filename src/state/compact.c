@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 /* A version that has been reached by compaction, read before anything is dropped. */
 struct passed {
@@ -34,7 +33,7 @@ enum status_code compact_apply(struct store *st, int64_t revision)
 			state->compacted_id = last_id;
 	}
 	state->compact_revision = revision;
-	state->hash = XXH3_64bits_withSeed(&revision, sizeof revision, state->hash);
+	store_mix(st, &revision, sizeof revision);
 	st->compacting = true;
 	return STATUS_OK;
 }

@@ -87,19 +87,32 @@ static enum status_code refresh_alarm(struct store *st, Pb__AlarmType kind, stru
 	return status;
 }
 
+/* The response, complete before anything changes. */
+static Pb__AlarmResponse *make_response(const Pb__AlarmRequest *request, struct arena *arena)
+{
+	Pb__AlarmResponse *response = arena_alloc(arena, sizeof *response);
+
+	if (response == NULL)
+		return NULL;
+	pb__alarm_response__init(response);
+	response->header = write_header(0, arena);
+	response->alarms = arena_alloc(arena, sizeof *response->alarms);
+	if (response->header == NULL || response->alarms == NULL)
+		return NULL;
+	response->alarms[0] = make_alarm(request->memberid, request->alarm, arena);
+	return response->alarms[0] != NULL ? response : NULL;
+}
+
 enum status_code maintenance_apply_alarm(struct store *st, const Pb__AlarmRequest *request, struct arena *arena,
                                          Pb__AlarmResponse **out)
 {
-	Pb__AlarmResponse *response = arena_alloc(arena, sizeof *response);
+	Pb__AlarmResponse *response = make_response(request, arena);
 	bool raise = request->action == PB__ALARM_REQUEST__ALARM_ACTION__ACTIVATE;
+	int64_t fields[] = {(int64_t)request->memberid, request->alarm, raise};
 	enum status_code status;
 	bool changed;
 
 	if (response == NULL)
-		return STATUS_NO_MEMORY;
-	pb__alarm_response__init(response);
-	response->header = write_header(0, arena);
-	if (response->header == NULL)
 		return STATUS_NO_MEMORY;
 	*out = response;
 	if (request->alarm == PB__ALARM_TYPE__NONE)
@@ -107,15 +120,12 @@ enum status_code maintenance_apply_alarm(struct store *st, const Pb__AlarmReques
 	status = set_alarm(st, raise ? SQL_ADD_ALARM : SQL_DROP_ALARM, request, &changed);
 	if (status == STATUS_OK)
 		status = refresh_alarm(st, request->alarm, arena);
-	if (status != STATUS_OK || (!raise && !changed))
+	if (status != STATUS_OK)
 		return status;
-	response->alarms = arena_alloc(arena, sizeof *response->alarms);
-	if (response->alarms == NULL)
-		return STATUS_NO_MEMORY;
-	response->alarms[0] = make_alarm(request->memberid, request->alarm, arena);
-	if (response->alarms[0] == NULL)
-		return STATUS_NO_MEMORY;
-	response->n_alarms = 1;
+	if (changed)
+		store_mix(st, fields, sizeof fields);
+	/* etcd names an alarm that is raised again, and none that was not there to clear. */
+	response->n_alarms = raise || changed;
 	return STATUS_OK;
 }
 
@@ -140,6 +150,7 @@ enum status_code maintenance_apply_genesis(struct store *st, const Pb__Genesis *
 	buf_release(&urls);
 	if (status != STATUS_OK)
 		return status;
+	store_mix(st, &genesis->cluster_id, sizeof genesis->cluster_id);
 	st->view.state.cluster_id = genesis->cluster_id;
 	st->view.state.member_id = genesis->member_id;
 	return STATUS_OK;

@@ -135,6 +135,8 @@ static enum status_code next_slice(struct scan *scan)
 
 	sqlite3_reset(scan->stmt);
 	scan->stmt = NULL;
+	if (scan->view->canceled != NULL && atomic_load(scan->view->canceled))
+		return STATUS_CANCELED;
 	status = view_refresh(scan->view);
 	return status == STATUS_OK ? open_slice(scan) : status;
 }

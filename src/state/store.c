@@ -377,6 +377,11 @@ static uint64_t hash_change(const struct store *st, const struct change *change)
 	return XXH3_64bits_withSeed(change->value, change->value_len, hash);
 }
 
+void store_mix(struct store *st, const void *data, size_t len)
+{
+	st->view.state.hash = XXH3_64bits_withSeed(data, len, st->view.state.hash);
+}
+
 enum status_code store_change(struct store *st, const struct change *change)
 {
 	struct store_state *state = &st->view.state;

@@ -99,6 +99,9 @@ struct change {
 };
 enum status_code store_change(struct store *st, const struct change *change);
 
+/* Chains a change that is not of a key into the state's hash. */
+void store_mix(struct store *st, const void *data, size_t len);
+
 /* Forgets the deletion 'id' of a key, if the key is still gone by it. */
 enum status_code store_drop_tombstone(struct store *st, const uint8_t *key, size_t len, int64_t id);
 

@@ -49,6 +49,7 @@ struct view {
 	bool holds;               /* a snapshot is open */
 	const _Atomic uint64_t *commits; /* of the store, to know when a kept snapshot is old */
 	uint64_t seen_commits;    /* before the snapshot was taken */
+	const _Atomic bool *canceled; /* tells a long walk to give up, or NULL */
 };
 
 /* One version of a key, as a statement's row shows it. Borrowed until the

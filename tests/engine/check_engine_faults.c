@@ -22,6 +22,8 @@
 enum {
 	CLIENTS = 4,
 	PUTS_EACH = 100,
+	BATCH = 200,
+	LARGE_BYTES = 3000,
 	PROMPT_MS = 4000, /* well below the time-out of a request, well above any commit */
 };
 
@@ -131,6 +133,19 @@ static enum status_code put(struct node *node, struct reader *reader, const char
 	return status;
 }
 
+/* One that fills a page of the database. */
+static void put_large(struct node *node, struct reader *reader, const char *key, struct arena *arena)
+{
+	Pb__PutRequest *request = make_put(arena, key, NULL);
+	struct call *call;
+
+	request->value =
+		(ProtobufCBinaryData){.len = LARGE_BYTES, .data = arena_calloc(arena, 1, LARGE_BYTES)};
+	call = run(node, reader, "Put", &request->base);
+	ck_assert_int_eq(call->status.code, STATUS_OK);
+	call_free(call);
+}
+
 static bool exists(struct node *node, struct reader *reader, const char *key)
 {
 	struct arena arena;
@@ -197,6 +212,47 @@ START_TEST(a_disk_that_fails_refuses_writes_until_it_is_well)
 	ck_assert(exists(&node, reader, "after"));
 	engine_reader_free(reader);
 	node_stop(&node);
+}
+END_TEST
+
+/* Many calls at once, so that they are applied together, on a database of which
+ * nothing is in memory: a read fails while one of them is applied. */
+START_TEST(a_failure_inside_a_batch_is_told_to_all_of_it)
+{
+	struct fault fault = {.calls = FAULT_READ, .at = 30};
+	static struct waiting waiting[BATCH];
+	struct call *calls[BATCH];
+	struct reader *reader;
+	struct arena arena;
+	struct node node;
+	int refused = 0;
+
+	fault_vfs_start(fixture_path("node"));
+	arena_init(&arena, 1 << 24, NULL, 0);
+	node_start(&node);
+	ck_assert_int_eq(engine_reader_new(node.engine, &reader), STATUS_OK);
+	for (int i = 0; i < BATCH; i++)
+		put_large(&node, reader, arena_printf(&arena, "%d", i), &arena);
+	engine_reader_free(reader);
+	node_stop(&node);
+
+	node_start(&node);
+	ck_assert_int_eq(engine_reader_new(node.engine, &reader), STATUS_OK);
+	fault_vfs_plan(&fault);
+	for (int i = 0; i < BATCH; i++)
+		calls[i] = start(&node, reader, "Put",
+		                 &make_put(&arena, arena_printf(&arena, "%d", i), "v")->base, &waiting[i]);
+	for (int i = 0; i < BATCH; i++) {
+		await(&waiting[i]);
+		refused += calls[i]->status.code == STATUS_IO_ERROR;
+		ck_assert(calls[i]->status.code == STATUS_OK || calls[i]->status.code == STATUS_IO_ERROR);
+		call_free(calls[i]);
+	}
+	ck_assert(fault_vfs_happened());
+	ck_assert_int_gt(refused, 0);
+	engine_reader_free(reader);
+	node_stop(&node);
+	arena_release(&arena);
 }
 END_TEST
 
@@ -312,6 +368,7 @@ static Suite *make_suite(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_loop_test(tcase, a_disk_that_fails_refuses_writes_until_it_is_well, 0,
 	                    (int)(sizeof KINDS / sizeof *KINDS));
+	tcase_add_test(tcase, a_failure_inside_a_batch_is_told_to_all_of_it);
 	tcase_add_test(tcase, what_was_acknowledged_between_failures_is_kept);
 	suite_add_tcase(suite, tcase);
 	return suite;

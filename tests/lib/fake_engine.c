@@ -56,6 +56,11 @@ void call_free(struct call *call)
 	free(call);
 }
 
+void call_cancel(struct call *call)
+{
+	atomic_store(&call->canceled, true);
+}
+
 bool call_fail(struct call *call, enum status_code code, const char *message)
 {
 	call->status = (struct status){.code = code, .message = message};
