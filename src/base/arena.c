@@ -6,14 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define ARENA_OBJECTS 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ARENA_OBJECTS 1
-#endif
-#endif
-
 enum {
 	ARENA_ALIGN = 16,
 	ARENA_CHUNK_MIN = 4096,
@@ -51,19 +43,34 @@ void arena_init(struct arena *arena, size_t cap_bytes, void *first, size_t first
 	};
 }
 
+struct arena_mark arena_mark(const struct arena *arena)
+{
+	return (struct arena_mark){
+		.chunks = arena->chunks,
+		.next = arena->next,
+		.left = arena->left,
+		.used_bytes = arena->used_bytes,
+	};
+}
+
+void arena_rewind(struct arena *arena, const struct arena_mark *mark)
+{
+	while (arena->chunks != mark->chunks) {
+		struct arena_chunk *chunk = arena->chunks;
+
+		arena->chunks = chunk->next;
+		free(chunk);
+	}
+	arena->next = mark->next;
+	arena->left = mark->left;
+	arena->used_bytes = mark->used_bytes;
+}
+
 void arena_release(struct arena *arena)
 {
-	struct arena_chunk *chunk = arena->chunks;
+	static const struct arena_mark nothing;
 
-	while (chunk != NULL) {
-		struct arena_chunk *next = chunk->next;
-		free(chunk);
-		chunk = next;
-	}
-	arena->chunks = NULL;
-	arena->next = NULL;
-	arena->left = 0;
-	arena->used_bytes = 0;
+	arena_rewind(arena, &nothing);
 }
 
 void arena_reset(struct arena *arena)

@@ -21,6 +21,15 @@
 
 #include <protobuf-c/protobuf-c.h>
 
+/* Each object is an allocation of its own. */
+#if defined(__SANITIZE_ADDRESS__)
+#define ARENA_OBJECTS 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ARENA_OBJECTS 1
+#endif
+#endif
+
 struct arena_chunk;
 
 struct arena {
@@ -58,6 +67,19 @@ void *arena_copy(struct arena *arena, const void *data, size_t size);
 char *arena_strdup(struct arena *arena, const char *text);
 char *arena_printf(struct arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* A point to which an arena can be taken back. */
+struct arena_mark {
+	struct arena_chunk *chunks;
+	uint8_t *next;
+	size_t left;
+	size_t used_bytes;
+};
+
+/* Frees what was allocated since the mark was taken. A mark may be used more
+ * than once, but not after the arena went back behind it. */
+struct arena_mark arena_mark(const struct arena *arena);
+void arena_rewind(struct arena *arena, const struct arena_mark *mark);
 
 /* The arena as protobuf-c sees it; its free does nothing. Valid as long as
  * the arena is. */

@@ -5,6 +5,7 @@
 
 #include "base/config.h"
 #include "base/config_table.h"
+#include "base/config_value.h"
 
 #define NO_CONSENSUS "belongs to etcd's own consensus, which this server does not have"
 #define NO_DISCOVERY "is about how etcd's members find each other; here nodes know of no peers"
@@ -195,6 +196,22 @@ static const char *skip_dashes(const char *word)
 	return *word == '\0' || *word == '-' || *word == '=' ? NULL : word;
 }
 
+/* Behind a word with '=' it may be the rest of a password that a blank has cut
+ * in two, so it is not shown there. */
+static enum status_code refuse_word(char **argv, int position, struct buf *message)
+{
+	bool is_on;
+
+	buf_printf(message, "argument %d", position);
+	if (position == 1 || strchr(argv[position - 1], '=') == NULL)
+		buf_printf(message, ", %s,", argv[position]);
+	buf_append_text(message, " is not a flag; flags begin with --");
+	if (config_parse_flag(argv[position], &is_on))
+		buf_append_text(message, ", and those that are true or false take their value after =");
+	buf_append_text(message, "\n");
+	return STATUS_BAD_REQUEST;
+}
+
 enum status_code config_option_next(int argc, char **argv, int *at, struct config_option *out,
                                     struct buf *message)
 {
@@ -202,11 +219,8 @@ enum status_code config_option_next(int argc, char **argv, int *at, struct confi
 	const char *name = skip_dashes(argv[position]);
 	size_t len;
 
-	if (name == NULL) {
-		/* It may be a password that slipped behind a blank, so it is not shown. */
-		buf_printf(message, "argument %d is not a flag; flags begin with --\n", position);
-		return STATUS_BAD_REQUEST;
-	}
+	if (name == NULL)
+		return refuse_word(argv, position, message);
 	len = strcspn(name, "=");
 	*out = (struct config_option){.flag = config_flag_find(name, len), .name = name, .name_len = len};
 	if (out->flag == NULL)

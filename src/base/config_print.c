@@ -94,8 +94,9 @@ void config_print_help(struct buf *out)
 	}
 	buf_append_text(out, "\nSizes are in bytes, or in KiB, MiB or GiB. doc/configuration.md says what "
 	                     "becomes of etcd's\n"
-	                     "other flags. The exit status is 2 for a bad command line and 78 for a bad "
-	                     "configuration.\n");
+	                     "other flags. The exit status is 2 for a bad command line, 78 for a bad "
+	                     "configuration,\n65 for a database of another version, and 1 when anything "
+	                     "else stops the server.\n");
 }
 
 void config_print_sample(struct buf *out)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/config_table.h"
 #include "base/duration.h"
@@ -126,30 +127,45 @@ static bool is_authority(const char *text, const char *end)
 	return memchr(text, ':', (size_t)(colon - text)) == NULL;
 }
 
-static bool starts_with(const char *text, size_t len, const char *prefix)
+/* Schemes are the same in capitals (RFC 3986, 3.1). */
+static bool has_scheme(const char *text, size_t len, const char *scheme)
 {
-	return len >= strlen(prefix) && memcmp(text, prefix, strlen(prefix)) == 0;
+	return len >= strlen(scheme) && strncasecmp(text, scheme, strlen(scheme)) == 0;
+}
+
+static const char NOT_A_URL[] = "must be URLs of the form http://HOST:PORT, parted by commas";
+
+static const char *check_authority(const char *text, const char *end)
+{
+	const char *bracket = memchr(text, ']', (size_t)(end - text));
+	const char *host_end = bracket != NULL ? bracket : text;
+
+	if (is_authority(text, end))
+		return NULL;
+	if (memchr(host_end, ':', (size_t)(end - host_end)) == NULL)
+		return "must be URLs of the form http://HOST:PORT, parted by commas; the port is missing";
+	return NOT_A_URL;
 }
 
 static const char *check_url(const char *text, size_t len)
 {
-	size_t scheme = starts_with(text, len, "http://")    ? strlen("http://")
-	                : starts_with(text, len, "https://") ? strlen("https://")
-	                                                     : 0;
+	size_t scheme = has_scheme(text, len, "http://")    ? strlen("http://")
+	                : has_scheme(text, len, "https://") ? strlen("https://")
+	                                                    : 0;
 
-	if (scheme == 0 || text[scheme] == ':' || !is_authority(text + scheme, text + len))
-		return "must be URLs of the form http://HOST:PORT, parted by commas";
-	return NULL;
+	if (scheme == 0 || text[scheme] == ':')
+		return NOT_A_URL;
+	return check_authority(text + scheme, text + len);
 }
 
 /* What is bound is parsed once more, by the listener; here it is only refused in time. */
 static const char *check_listener(const char *text, size_t len)
 {
-	if (starts_with(text, len, "https://"))
+	if (has_scheme(text, len, "https://"))
 		return CONFIG_NO_TLS;
-	if (!starts_with(text, len, "http://") || !is_authority(text + strlen("http://"), text + len))
-		return "must be URLs of the form http://HOST:PORT, parted by commas";
-	return NULL;
+	if (!has_scheme(text, len, "http://"))
+		return NOT_A_URL;
+	return check_authority(text + strlen("http://"), text + len);
 }
 
 static enum status_code parse_urls(const struct config_key *key, const char *text, struct arena *arena,

@@ -277,7 +277,8 @@ static size_t find_bad_line(const char *text, size_t len)
 enum status_code properties_parse(const char *text, size_t len, property_fn *fn, void *arg,
                                   struct properties_error *error)
 {
-	struct reader reader = {.next = text, .line = 1};
+	static const char MARK[] = "\xef\xbb\xbf"; /* U+FEFF, which some editors begin a UTF-8 file with */
+	struct reader reader = {.line = 1};
 	enum status_code status = STATUS_OK;
 	size_t bad_line;
 	struct buf texts;
@@ -285,6 +286,9 @@ enum status_code properties_parse(const char *text, size_t len, property_fn *fn,
 	if (len == 0)
 		return STATUS_OK; /* 'text' may be NULL */
 	reader.end = text + len;
+	reader.next = len >= sizeof MARK - 1 && memcmp(text, MARK, sizeof MARK - 1) == 0
+	                      ? text + sizeof MARK - 1
+	                      : text;
 	bad_line = find_bad_line(text, len);
 	if (bad_line > 0) {
 		*error = (struct properties_error){.line = bad_line, .text = "the text is not UTF-8"};

@@ -67,9 +67,13 @@ enum grpc_code {
 	/* this process: never a client's doing */                                                       \
 	X(IO_ERROR, UNAVAILABLE, true, "etcdserver: storage failed, see the server's log")               \
 	X(DISK_FULL, UNAVAILABLE, true, "etcdserver: no space left on the server's disk")                \
+	X(OVER_BUDGET, INTERNAL, true, "etcdserver: a read was longer than its thread allows")           \
 	X(BAD_RECORD, INTERNAL, false, "etcdserver: a log record could not be read")                     \
 	X(HALF_APPLIED, INTERNAL, false, "etcdserver: a log record failed half-way")                     \
 	X(BAD_CONFIG, FAILED_PRECONDITION, false, "the configuration is not valid")                      \
+	X(BAD_DATABASE, FAILED_PRECONDITION, false, "the database is not one that this version can use") \
+	X(CANNOT_LISTEN, UNAVAILABLE, true, "one of the listeners cannot be listened at")                \
+	X(TOO_FEW_FILES, RESOURCE_EXHAUSTED, false, "too few files may be open at once")                 \
 	X(BUSY, UNAVAILABLE, true, "the data directory is in use by another server")                     \
 	X(INTERNAL, INTERNAL, false, "etcdserver: internal error, see the server's log")
 

@@ -79,12 +79,11 @@ static bool read_timeout(struct call *call, const struct header *header)
 		                       header->text));
 		return false;
 	}
-	if (timeout_ns < 0) {
+	/* Zero is no limit. A limit below the clock's precision has as good as passed. */
+	if (timeout_ns != 0 && timeout_ns < NS_PER_MS) {
 		call_fail(call, STATUS_DEADLINE_EXCEEDED, NULL);
 		return false;
 	}
-	/* Zero is no limit. What rounds to zero is one, and has passed when a
-	 * millisecond has. */
 	if (timeout_ns > 0)
 		call->deadline_ms = clock_ms() + (timeout_ns - 1) / NS_PER_MS + 1;
 	return true;
@@ -151,7 +150,7 @@ static bool decode(struct call *call, const struct method *method, const struct 
 	if (!read_timeout(call, &request->head->timeout))
 		return false;
 	if (request->received > request->len) {
-		refuse_size(call, request->received, request->message_limit);
+		refuse_size(call, request->received, request->message_limit * GATEWAY_BODY_FACTOR);
 		return false;
 	}
 	status = json_decode(method->input, request->body, request->len, &call->arena, &message, &error);

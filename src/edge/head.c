@@ -77,6 +77,14 @@ static bool has_control(const char *text, size_t len)
 	return false;
 }
 
+/* Blanks behind a value are no part of it; libmicrohttpd drops those before it only. */
+static size_t trim(const char *value, size_t len)
+{
+	while (len > 0 && (value[len - 1] == ' ' || value[len - 1] == '\t'))
+		len--;
+	return len;
+}
+
 static const struct known_header *find_known(const char *name, size_t len)
 {
 	for (size_t i = 0; i < KNOWN_COUNT; i++) {
@@ -113,6 +121,7 @@ static enum MHD_Result read_header(void *arg, enum MHD_ValueKind kind, const cha
 	(void)kind;
 	if (value == NULL)
 		value = "";
+	value_len = trim(value, value_len);
 	if (name_len == 0 || !all_of(name, name_len, CHAR_TOKEN) || has_control(value, value_len))
 		head->malformed = true;
 	known = find_known(name, name_len);

@@ -127,6 +127,16 @@ uint16_t http_port(const struct http *http, size_t i)
 	return listener_port(http->listener, i);
 }
 
+const char *http_url(const struct http *http, size_t i)
+{
+	return listener_url(http->listener, i);
+}
+
+bool http_is_loopback(const struct http *http, size_t i)
+{
+	return listener_is_loopback(http->listener, i);
+}
+
 void http_drain(struct http *http)
 {
 	sem_t drained;

@@ -10,6 +10,7 @@
 #ifndef KETA_HTTP_H
 #define KETA_HTTP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,7 +21,8 @@ struct engine;
 struct http;
 
 /* Listens at config->listeners and serves. 'config' and 'engine' are borrowed
- * until http_stop. STATUS_BAD_CONFIG for a listener that cannot be opened,
+ * until http_stop. STATUS_BAD_CONFIG for a listener that is no URL,
+ * STATUS_CANNOT_LISTEN for one that cannot be bound, both logged,
  * STATUS_NO_MEMORY, STATUS_INTERNAL. */
 enum status_code http_start(const struct config *config, struct engine *engine, struct http **out);
 
@@ -28,6 +30,11 @@ size_t http_listener_count(const struct http *http);
 
 /* The port of the i-th listener, for one that asked for port 0. */
 uint16_t http_port(const struct http *http, size_t i);
+
+/* The URL of the i-th listener with that port, and whether only this machine
+ * can connect to it. */
+const char *http_url(const struct http *http, size_t i);
+bool http_is_loopback(const struct http *http, size_t i);
 
 /* Accepts no more, closes connections after their answers, and returns when no
  * request is under way (a client that is slow to take its answer is given a

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -36,7 +37,7 @@ static bool parse_url(const char *url, size_t len, struct address *out)
 	const char *end = url + len;
 	const char *colon;
 
-	if (len <= scheme_len || memcmp(url, SCHEME, scheme_len) != 0)
+	if (len <= scheme_len || strncasecmp(url, SCHEME, scheme_len) != 0)
 		return false;
 	if (end[-1] == '/')
 		end--;
@@ -75,7 +76,12 @@ static int bind_socket(const struct addrinfo *info)
 	return -1;
 }
 
-static int bind_address(const struct address *address, int *error)
+static const char *resolve_error(int code)
+{
+	return code == EAI_SYSTEM ? strerror(errno) : gai_strerror(code);
+}
+
+static int bind_address(const struct address *address, const char **error)
 {
 	const struct addrinfo hints = {
 		.ai_family = AF_UNSPEC,
@@ -84,45 +90,61 @@ static int bind_address(const struct address *address, int *error)
 	};
 	struct addrinfo *found = NULL;
 	int fd = -1;
+	int code =
+		getaddrinfo(address->host[0] != '\0' ? address->host : NULL, address->port, &hints, &found);
 
-	*error = EADDRNOTAVAIL;
-	if (getaddrinfo(address->host[0] != '\0' ? address->host : NULL, address->port, &hints, &found) !=
-	    0)
+	if (code != 0) {
+		*error = resolve_error(code);
 		return -1;
+	}
 	for (int pass = 0; pass < 2 && fd < 0; pass++) {
 		for (const struct addrinfo *info = found; info != NULL && fd < 0; info = info->ai_next) {
 			if ((info->ai_family == AF_INET) != (pass == 0))
 				continue;
 			fd = bind_socket(info);
-			*error = errno;
+			if (fd < 0)
+				*error = strerror(errno);
 		}
 	}
 	freeaddrinfo(found);
 	return fd;
 }
 
-static uint16_t bound_port(int fd)
+static bool is_loopback(const struct sockaddr_storage *addr)
 {
-	struct sockaddr_storage addr;
-	socklen_t len = sizeof addr;
-
-	if (getsockname(fd, (struct sockaddr *)&addr, &len) != 0)
-		return 0;
-	if (addr.ss_family == AF_INET6)
-		return ntohs(((struct sockaddr_in6 *)&addr)->sin6_port);
-	return ntohs(((struct sockaddr_in *)&addr)->sin_port);
+	if (addr->ss_family == AF_INET6)
+		return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)addr)->sin6_addr);
+	return ntohl(((const struct sockaddr_in *)addr)->sin_addr.s_addr) >> IN_CLASSA_NSHIFT ==
+	       IN_LOOPBACKNET;
 }
 
-int listen_at_url(const char *url, size_t len, uint16_t *port, int *error)
+/* What was bound in the end, as far as the configuration left it open. */
+static void describe(const struct address *address, struct listen_socket *out)
+{
+	bool has_colon = strchr(address->host, ':') != NULL;
+	struct sockaddr_storage addr = {0};
+	socklen_t len = sizeof addr;
+
+	getsockname(out->fd, (struct sockaddr *)&addr, &len);
+	out->port = ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&addr)->sin6_port
+	                                             : ((struct sockaddr_in *)&addr)->sin_port);
+	out->is_loopback = is_loopback(&addr);
+	snprintf(out->url, sizeof out->url, "http://%s%s%s:%u", has_colon ? "[" : "", address->host,
+	         has_colon ? "]" : "", out->port);
+}
+
+enum status_code listen_at_url(const char *url, size_t len, struct listen_socket *out)
 {
 	struct address address;
-	int fd;
 
-	*error = 0;
-	if (!parse_url(url, len, &address))
-		return -1;
-	fd = bind_address(&address, error);
-	if (fd >= 0)
-		*port = bound_port(fd);
-	return fd;
+	*out = (struct listen_socket){.fd = -1};
+	if (!parse_url(url, len, &address)) {
+		out->error = "not of the form http://HOST:PORT";
+		return STATUS_BAD_CONFIG;
+	}
+	out->fd = bind_address(&address, &out->error);
+	if (out->fd < 0)
+		return STATUS_CANNOT_LISTEN;
+	describe(&address, out);
+	return STATUS_OK;
 }

@@ -11,6 +11,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -34,6 +35,7 @@ enum {
 	PAUSE_MS = 20,         /* how soon a connection closed at the limit is noticed */
 	ACCEPTS_PER_TURN = 64, /* so that first bytes are looked at while many connect */
 	EVENTS = 128,
+	PREFACE_LOG_MS = 60000,
 	RESERVED_FDS = 256, /* the database, logs, epoll sets and what operators attach */
 };
 
@@ -48,6 +50,8 @@ struct source {
 struct port {
 	struct source source;
 	uint16_t number;
+	bool is_loopback;
+	char url[LISTEN_URL_BYTES];
 };
 
 /* A connection whose first bytes have not come. */
@@ -74,39 +78,42 @@ struct listener {
 	struct silent *oldest, *newest;
 	bool paused;
 	int64_t paused_until_ms;
-	bool preface_logged;
+	int64_t preface_logged_ms; /* 0: never */
 	int64_t now_ms;
 };
 
 /* ---- Listening sockets ---- */
 
-static void log_url(const char *message, const char *url, size_t len, int error)
+static void log_failure(const char *url, size_t len, const char *error)
 {
-	char text[256];
+	char text[LISTEN_URL_BYTES];
 
 	snprintf(text, sizeof text, "%.*s", (int)len, url);
-	logger_error("listener", message, LOG_STR("url", text),
-	             LOG_STR("error", error != 0 ? strerror(error) : "not of the form http://HOST:PORT"),
-	             LOG_END);
+	logger_error("listener", "cannot listen", LOG_STR("url", text), LOG_STR("error", error), LOG_END);
 }
 
 static enum status_code open_url(struct listener *listener, const char *url, size_t len)
 {
 	struct port *ports = realloc(listener->ports, (listener->port_count + 1) * sizeof *ports);
+	struct listen_socket opened;
 	struct port *port;
-	int error;
+	enum status_code status;
 
 	if (ports == NULL)
 		return STATUS_NO_MEMORY;
 	listener->ports = ports;
-	port = &ports[listener->port_count];
-	port->source.kind = SOURCE_PORT;
-	port->source.fd = listen_at_url(url, len, &port->number, &error);
-	if (port->source.fd < 0) {
-		log_url("cannot listen", url, len, error);
-		return STATUS_BAD_CONFIG;
+	status = listen_at_url(url, len, &opened);
+	if (status != STATUS_OK) {
+		log_failure(url, len, opened.error);
+		return status;
 	}
-	listener->port_count++;
+	port = &ports[listener->port_count++];
+	*port = (struct port){
+		.source = {.kind = SOURCE_PORT, .fd = opened.fd},
+		.number = opened.port,
+		.is_loopback = opened.is_loopback,
+	};
+	memcpy(port->url, opened.url, sizeof port->url);
 	return STATUS_OK;
 }
 
@@ -158,6 +165,21 @@ static void refuse(struct listener *listener, int fd)
 	listener_release_connection(listener);
 }
 
+/* Clients of gRPC try again and again, so that one line a minute says it. */
+static void log_preface(struct listener *listener, const struct sockaddr *addr, socklen_t addr_len)
+{
+	char host[NI_MAXHOST] = "";
+
+	if (listener->preface_logged_ms != 0 &&
+	    listener->now_ms - listener->preface_logged_ms < PREFACE_LOG_MS)
+		return;
+	listener->preface_logged_ms = listener->now_ms;
+	getnameinfo(addr, addr_len, host, sizeof host, NULL, 0, NI_NUMERICHOST);
+	logger_warn("listener",
+	            "refused a client that speaks gRPC (HTTP/2): this version has the JSON gateway only",
+	            LOG_STR("client", host), LOG_END);
+}
+
 /* Acts on what was peeked; false while there is nothing to act on. */
 static bool route(struct listener *listener, int fd, const struct sockaddr *addr, socklen_t addr_len)
 {
@@ -168,10 +190,7 @@ static bool route(struct listener *listener, int fd, const struct sockaddr *addr
 		listener->options.hand_over(listener->options.arg, fd, addr, addr_len);
 		return true;
 	case GREETING_HTTP2:
-		if (!listener->preface_logged)
-			logger_debug("listener", "a client speaks HTTP/2, which needs the gRPC module",
-			             LOG_END);
-		listener->preface_logged = true;
+		log_preface(listener, addr, addr_len);
 		break;
 	case GREETING_CLOSED:
 		break;
@@ -352,11 +371,19 @@ static enum status_code open_wake(struct listener *listener)
 
 static int64_t fit_limit(int64_t wanted)
 {
-	int64_t fds = process_raise_fd_limit() - RESERVED_FDS;
+	int64_t limit = process_raise_fd_limit();
+	int64_t reserved = limit / 2 < RESERVED_FDS ? limit / 2 : RESERVED_FDS;
+	int64_t fds = limit > reserved ? limit - reserved : 1;
 
-	if (fds < 1)
-		fds = 1;
-	return wanted > 0 && wanted < fds ? wanted : fds;
+	if (wanted <= 0)
+		return fds;
+	if (wanted <= fds)
+		return wanted;
+	logger_warn("listener",
+	            "fewer connections than connection.limit, for too few files may be open at once",
+	            LOG_I64("connections", fds), LOG_I64("connection_limit", wanted),
+	            LOG_I64("open_files_limit", limit), LOG_END);
+	return fds;
 }
 
 enum status_code listener_open(const struct listener_options *options, struct listener **out)
@@ -397,6 +424,18 @@ uint16_t listener_port(const struct listener *listener, size_t i)
 {
 	assert(i < listener->port_count);
 	return listener->ports[i].number;
+}
+
+const char *listener_url(const struct listener *listener, size_t i)
+{
+	assert(i < listener->port_count);
+	return listener->ports[i].url;
+}
+
+bool listener_is_loopback(const struct listener *listener, size_t i)
+{
+	assert(i < listener->port_count);
+	return listener->ports[i].is_loopback;
 }
 
 static void close_ports(struct listener *listener)

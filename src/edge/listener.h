@@ -14,6 +14,7 @@
 #ifndef KETA_LISTENER_H
 #define KETA_LISTENER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -35,8 +36,8 @@ struct listener_options {
 };
 
 /* Binds every URL; clients can connect from now on, and wait. STATUS_BAD_CONFIG
- * for a URL that cannot be read or bound, which is logged, STATUS_NO_MEMORY,
- * STATUS_INTERNAL. */
+ * for a URL that cannot be read and STATUS_CANNOT_LISTEN for one that cannot be
+ * bound, both logged, STATUS_NO_MEMORY, STATUS_INTERNAL. */
 enum status_code listener_open(const struct listener_options *options, struct listener **out);
 
 /* Starts the thread: hand_over may be called from now on. STATUS_INTERNAL. */
@@ -46,6 +47,12 @@ size_t listener_count(const struct listener *listener);
 
 /* The port that the i-th URL got; for one that asked for port 0. */
 uint16_t listener_port(const struct listener *listener, size_t i);
+
+/* The i-th URL, with that port; valid until listener_free. */
+const char *listener_url(const struct listener *listener, size_t i);
+
+/* Whether only this machine can connect to it. */
+bool listener_is_loopback(const struct listener *listener, size_t i);
 
 /* Closes the listening sockets and those not handed over; joins the thread.
  * hand_over is not called any more. */

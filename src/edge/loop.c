@@ -35,7 +35,8 @@ enum {
 	DRAIN_MS = 5000, /* for answers that clients are slow to take */
 	SPINS = 32,      /* turns without a wait before hang-ups are looked at */
 	EVENTS = 64,
-	/* Holds a head of up to 7.5 KB; 10,000 idle connections take 84 MiB. */
+	/* Holds a head of up to 7.5 KB, each header counted with 64 bytes of
+	 * libmicrohttpd's own (doc/security.md); 10,000 idle connections take 84 MiB. */
 	CONNECTION_MEMORY_BYTES = 8192,
 };
 

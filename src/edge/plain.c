@@ -270,10 +270,24 @@ static enum plain_next reply_checks(struct plain *plain, struct reply *reply)
 	return reply_buf(reply, plain->failed ? 503 : 200, REPLY_TEXT, &plain->text);
 }
 
+/* A server that cannot write is told as one whose linearizable reads fail: in
+ * etcd they are the same thing. */
+static void note_read(struct plain *plain, const struct status *read)
+{
+	struct engine_info info;
+
+	if (read->code != STATUS_OK) {
+		note_result(plain, plain->check, status_text(read));
+		return;
+	}
+	engine_info(plain->engine, &info);
+	note_result(plain, plain->check, plain->check == CHECK_LINEARIZABLE_READ ? info.fault : NULL);
+}
+
 static enum plain_next run_checks(struct plain *plain, const struct status *read, struct reply *reply)
 {
 	if (read != NULL)
-		note_result(plain, plain->check, read->code != STATUS_OK ? status_text(read) : NULL);
+		note_read(plain, read);
 	while (plain->checks != 0) {
 		unsigned check = (unsigned)__builtin_ctz(plain->checks);
 

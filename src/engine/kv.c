@@ -13,55 +13,106 @@
 #include "state/range.h"
 #include "state/txn.h"
 
-enum { RANGE_ATTEMPTS = 10 };
+enum {
+	/* Of keys and values, that an event loop may read for one call: what copying and encoding them
+	 * takes is of the order of ENGINE_INLINE_ROWS. */
+	INLINE_BYTES = 64 * 1024,
+	/* Of a long read that compactions overtake. The last keeps one snapshot: it holds up the
+	 * write-ahead log for as long as it takes, which is better than a wrong refusal. */
+	READ_ATTEMPTS = 3,
+};
 
-static bool end_read(struct call *call, enum status_code status, ProtobufCMessage *response)
+typedef enum status_code read_run_fn(struct view *view, const ProtobufCMessage *request,
+                                     struct arena *arena, ProtobufCMessage **response);
+
+static enum status_code run_range(struct view *view, const ProtobufCMessage *request, struct arena *arena,
+                                  ProtobufCMessage **response)
 {
-	if (status != STATUS_OK)
-		return call_fail(call, status, NULL);
-	call->response = response;
-	return true;
+	int64_t started_us = clock_us();
+	Pb__RangeResponse *range = NULL;
+	enum status_code status =
+		range_run(view, (const Pb__RangeRequest *)request, view->state.revision, arena, &range);
+
+	/* One that gave up is run again. */
+	if (status == STATUS_OVER_BUDGET)
+		return status;
+	metric_add(METRIC_RANGES, 1);
+	metric_observe(METRIC_RANGE_SECONDS, clock_us() - started_us);
+	if (status == STATUS_OK)
+		*response = &range->base;
+	return status;
 }
 
-/* One range from a fresh snapshot. */
-static enum status_code read_range(struct reader *reader, struct call *call, size_t max_rows, bool *partial,
-                                   Pb__RangeResponse **response)
+static enum status_code run_txn(struct view *view, const ProtobufCMessage *request, struct arena *arena,
+                                ProtobufCMessage **response)
 {
-	const Pb__RangeRequest *request = (const Pb__RangeRequest *)call->request;
+	Pb__TxnResponse *txn = NULL;
+	enum status_code status = txn_read(view, (const Pb__TxnRequest *)request, arena, &txn);
+
+	if (status == STATUS_OK)
+		*response = &txn->base;
+	return status;
+}
+
+/* Runs a call's read on a fresh snapshot. One that fails leaves nothing in the arena. */
+static enum status_code attempt(struct reader *reader, struct call *call, read_run_fn *run,
+                                const struct read_terms *terms)
+{
+	struct arena_mark mark = arena_mark(&call->arena);
 	struct view *view = &reader->view;
-	int64_t started_us = clock_us();
 	enum status_code status = view_refresh(view);
 
 	if (status != STATUS_OK)
 		return status;
-	status = range_run(view, request, view->state.revision, max_rows, &call->arena, partial, response);
-	metric_add(METRIC_RANGES, 1);
-	metric_observe(METRIC_RANGE_SECONDS, clock_us() - started_us);
+	view->terms = *terms;
+	status = run(view, call->request, &call->arena, &call->response);
+	view->terms = (struct read_terms){0};
+	if (status != STATUS_OK)
+		arena_rewind(&call->arena, &mark);
 	return status;
+}
+
+static bool run_long(struct reader *reader, struct call *call, read_run_fn *run)
+{
+	enum status_code status = STATUS_COMPACTED;
+
+	/* Where the request named no revision that is gone, a newer snapshot will do as well. */
+	for (int left = READ_ATTEMPTS; status == STATUS_COMPACTED && left > 0; left--)
+		status = attempt(reader, call, run, &(struct read_terms){.one_snapshot = left == 1});
+	return status == STATUS_OK || call_fail(call, status, NULL);
 }
 
 static bool run_long_range(struct engine *engine, struct reader *reader, struct call *call)
 {
-	const Pb__RangeRequest *request = (const Pb__RangeRequest *)call->request;
-	Pb__RangeResponse *response = NULL;
-	enum status_code status = STATUS_COMPACTED;
-
 	(void)engine;
-	/* A compaction may overtake a long read of the newest revision; a newer one will do as well. */
-	for (int i = 0; status == STATUS_COMPACTED && i < RANGE_ATTEMPTS; i++) {
-		status = read_range(reader, call, 0, NULL, &response);
-		if (request->revision > 0)
-			break;
-	}
-	return end_read(call, status, response == NULL ? NULL : &response->base);
+	return run_long(reader, call, run_range);
+}
+
+static bool run_long_txn(struct engine *engine, struct reader *reader, struct call *call)
+{
+	(void)engine;
+	return run_long(reader, call, run_txn);
+}
+
+/* Runs a read whose barrier has been passed, here if it is short. */
+static bool run_here(struct engine *engine, struct reader *reader, struct call *call, read_run_fn *run)
+{
+	static const struct read_terms terms = {
+		.bounded = true,
+		.rows = ENGINE_INLINE_ROWS,
+		.bytes = INLINE_BYTES,
+	};
+	enum status_code status = attempt(reader, call, run, &terms);
+
+	if (status == STATUS_OVER_BUDGET)
+		return read_later(engine, call);
+	return status == STATUS_OK || call_fail(call, status, NULL);
 }
 
 bool kv_range(struct engine *engine, struct reader *reader, struct call *call)
 {
 	const Pb__RangeRequest *request = (const Pb__RangeRequest *)call->request;
 	enum status_code status = validate_range(request);
-	Pb__RangeResponse *response = NULL;
-	bool partial = false;
 
 	if (status != STATUS_OK)
 		return call_fail(call, status, NULL);
@@ -70,11 +121,7 @@ bool kv_range(struct engine *engine, struct reader *reader, struct call *call)
 		return false;
 	if (call->status.code != STATUS_OK)
 		return true;
-	status = read_range(reader, call, ENGINE_INLINE_ROWS, &partial, &response);
-	if (partial) {
-		return read_later(engine, call);
-	}
-	return end_read(call, status, response == NULL ? NULL : &response->base);
+	return run_here(engine, reader, call, run_range);
 }
 
 bool kv_put(struct engine *engine, struct reader *reader, struct call *call)
@@ -102,30 +149,16 @@ bool kv_delete_range(struct engine *engine, struct reader *reader, struct call *
 	return propose(engine, call);
 }
 
-static bool run_read_txn(struct engine *engine, struct reader *reader, struct call *call)
-{
-	const Pb__TxnRequest *request = (const Pb__TxnRequest *)call->request;
-	Pb__TxnResponse *response = NULL;
-	enum status_code status = view_refresh(&reader->view);
-
-	(void)engine;
-	if (status == STATUS_OK)
-		status = txn_read(&reader->view, request, &call->arena, &response);
-	return end_read(call, status, response == NULL ? NULL : &response->base);
-}
-
 static bool start_read_txn(struct engine *engine, struct reader *reader, struct call *call)
 {
 	const Pb__TxnRequest *request = (const Pb__TxnRequest *)call->request;
 
-	call->resume = run_read_txn;
+	call->resume = run_long_txn;
 	if (!txn_is_serializable(request) && !read_barrier(engine, call))
 		return false;
 	if (call->status.code != STATUS_OK)
 		return true;
-	if (txn_is_short(request))
-		return run_read_txn(engine, reader, call);
-	return read_later(engine, call);
+	return run_here(engine, reader, call, run_txn);
 }
 
 bool kv_txn(struct engine *engine, struct reader *reader, struct call *call)

@@ -167,12 +167,15 @@ static bool merge(void *into, size_t *count, const void *more, size_t more_count
                   int (*compare)(const void *, const void *))
 {
 	void **items = into;
-	const char *a = *items, *b = more;
-	const char *a_end = a + *count * size, *b_end = b + more_count * size;
+	const char *a, *b, *a_end, *b_end;
 	char *merged, *to;
 
 	if (more_count == 0)
 		return true;
+	a = *count > 0 ? *items : more; /* an empty array has no address to count from */
+	b = more;
+	a_end = a + *count * size;
+	b_end = b + more_count * size;
 	merged = to = malloc((*count + more_count) * size);
 	if (merged == NULL)
 		return false;

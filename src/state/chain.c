@@ -60,6 +60,7 @@ void chain_heads(const struct chain *chain, struct chain_blob *heads)
 /* What a version names: the one before it, and its skips. */
 struct links {
 	int64_t previous;
+	int64_t version; /* its number since the key was created, from 1 */
 	int64_t skips[CHAIN_POWERS_MAX];
 	int powers;
 };
@@ -75,11 +76,12 @@ static enum status_code read_links(struct view *view, int64_t id, struct links *
 	if (code == SQLITE_ROW) {
 		links->previous = sqlite3_column_int64(stmt, 0);
 		links->powers = read_ids(stmt, 1, links->skips);
+		links->version = sqlite3_column_int64(stmt, 2);
 	}
 	sqlite3_reset(stmt);
 	if (code == SQLITE_ROW)
 		return STATUS_OK;
-	return view_failed(view, code == SQLITE_DONE ? SQLITE_CORRUPT : code);
+	return code == SQLITE_DONE ? view_misses(id) : view_failed(view, code);
 }
 
 /* The oldest of these that is above last_id, or 'otherwise'. */
@@ -103,7 +105,8 @@ enum status_code chain_find(struct view *view, const struct chain *chain, int64_
 			return status;
 		at = leap(links.skips, links.powers, last_id, links.previous);
 		if (at <= last_id) {
-			*id = at;
+			/* What comes before a creation is a deletion, if anything. */
+			*id = links.version == 1 ? 0 : at;
 			return STATUS_OK;
 		}
 	}

@@ -60,8 +60,9 @@ void chain_add(struct chain *chain, int64_t id, struct chain_blob *skips);
 /* What the holder of the end is to hold. */
 void chain_heads(const struct chain *chain, struct chain_blob *heads);
 
-/* The newest version whose id is not above last_id: 0 when there is none. The
- * newest of all must be above it. */
+/* The newest version whose id is not above last_id: 0 when there is none, or
+ * when it is a deletion, which compaction may have dropped. The newest of all
+ * must be above it. */
 enum status_code chain_find(struct view *view, const struct chain *chain, int64_t last_id, int64_t *id);
 
 #endif

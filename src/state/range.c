@@ -120,21 +120,17 @@ struct collect {
 	const Pb__RangeRequest *request;
 	struct span span;
 	int64_t revision;
-	size_t max_rows;
 	struct arena *arena;
 	struct rows rows;
 	int64_t count;
-	bool partial;
 };
 
 /* Adds the number of keys in the span. */
 static enum status_code count_span(struct collect *collect, const struct span *span)
 {
-	int64_t max = collect->max_rows > 0 ? (int64_t)collect->max_rows : INT64_MAX - 1;
 	int64_t count = 0;
-	enum status_code status = scan_count(collect->view, span, collect->revision, max, &count);
+	enum status_code status = scan_count(collect->view, span, collect->revision, &count);
 
-	collect->partial = count > max;
 	collect->count += count;
 	return status;
 }
@@ -157,27 +153,27 @@ static enum status_code count_rest(struct collect *collect, const Pb__KeyValue *
 static enum status_code collect_rows(struct collect *collect)
 {
 	const Pb__RangeRequest *request = collect->request;
-	bool with_value = !request->keys_only ||
-	                  request->sort_target == PB__RANGE_REQUEST__SORT_TARGET__VALUE;
+	bool with_value =
+		!request->keys_only || request->sort_target == PB__RANGE_REQUEST__SORT_TARGET__VALUE;
 	size_t limit = limits_early(request) && request->limit > 0 ? (size_t)request->limit : SIZE_MAX;
 	struct version_row *row = NULL;
 	struct scan scan;
-	enum status_code status = scan_begin(&scan, collect->view, &collect->span, collect->revision);
+	enum status_code status;
 
+	if (with_value)
+		status = scan_begin(&scan, collect->view, &collect->span, collect->revision);
+	else
+		status = scan_begin_bare(&scan, collect->view, &collect->span, collect->revision);
 	while (status == STATUS_OK && (size_t)collect->count <= limit) {
 		status = scan_next(&scan, &row);
 		if (status != STATUS_OK || row == NULL)
 			break;
-		if (collect->max_rows > 0 && (size_t)collect->count == collect->max_rows) {
-			collect->partial = true;
-			break;
-		}
 		collect->count++;
 		if (passes(request, row))
 			status = add_row(&collect->rows, row, with_value, collect->arena);
 	}
 	scan_end(&scan);
-	if (status != STATUS_OK || collect->partial || (size_t)collect->count <= limit)
+	if (status != STATUS_OK || (size_t)collect->count <= limit)
 		return status;
 	return count_rest(collect, collect->rows.items[collect->rows.count - 1]);
 }
@@ -205,15 +201,14 @@ static void finish_rows(const Pb__RangeRequest *request, struct rows *rows, Pb__
 	response->kvs = rows->items;
 }
 
-enum status_code range_run(struct view *view, const Pb__RangeRequest *request, int64_t newest, size_t max_rows,
-                           struct arena *arena, bool *partial, Pb__RangeResponse **out)
+enum status_code range_run(struct view *view, const Pb__RangeRequest *request, int64_t newest,
+                           struct arena *arena, Pb__RangeResponse **out)
 {
 	struct collect collect = {
 		.view = view,
 		.request = request,
 		.span = span_make(request->key, request->range_end),
 		.revision = request->revision > 0 ? request->revision : 0,
-		.max_rows = max_rows,
 		.arena = arena,
 	};
 	enum status_code status = range_check_revision(&view->state, newest, collect.revision);
@@ -238,10 +233,6 @@ enum status_code range_run(struct view *view, const Pb__RangeRequest *request, i
 	status = request->count_only ? count_span(&collect, &collect.span) : collect_rows(&collect);
 	if (status != STATUS_OK)
 		return status;
-	if (collect.partial) {
-		*partial = true;
-		return STATUS_OK;
-	}
 	finish_rows(request, &collect.rows, response);
 	response->count = collect.count;
 	*out = response;

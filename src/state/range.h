@@ -21,12 +21,10 @@ enum status_code range_check_revision(const struct store_state *state, int64_t n
  * holds 'newest', the revision of the snapshot (in a transaction that has
  * written: its own).
  *
- * max_rows bounds the work: a request that needs more rows ends with *partial
- * true and no response, for the caller to run it where it may take its time.
- * 0 is no bound; partial may then be NULL. On a reader's view a long range
+ * What it may cost is said by the view's terms. On a reader's view a long range
  * takes several snapshots (state/scan.h), so the view may stand on a newer one
  * afterwards. */
-enum status_code range_run(struct view *view, const Pb__RangeRequest *request, int64_t newest, size_t max_rows,
-                           struct arena *arena, bool *partial, Pb__RangeResponse **response);
+enum status_code range_run(struct view *view, const Pb__RangeRequest *request, int64_t newest,
+                           struct arena *arena, Pb__RangeResponse **response);
 
 #endif

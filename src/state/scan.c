@@ -52,16 +52,34 @@ static enum status_code check_revision(const struct scan *scan)
 	return scan->revision < scan->view->state.compact_revision ? STATUS_COMPACTED : STATUS_OK;
 }
 
+static void start_slice(struct scan *scan)
+{
+	if (scan->view->writes)
+		scan->slice_left = SIZE_MAX;
+	else
+		scan->slice_left = scan->historical ? SCAN_SLICE_OLD_ROWS : SCAN_SLICE_ROWS;
+}
+
+static enum sql choose_statement(const struct scan *scan)
+{
+	bool open = span_is_open(&scan->span);
+
+	if (scan->historical)
+		return open ? SQL_SCAN_ALL_FROM : SQL_SCAN_ALL;
+	if (scan->bare)
+		return open ? SQL_SCAN_BARE_FROM : SQL_SCAN_BARE;
+	return open ? SQL_SCAN_FROM : SQL_SCAN;
+}
+
 /* Binds the statement that walks from the resume point, or from the start. */
 static enum status_code open_slice(struct scan *scan)
 {
 	struct view *view = scan->view;
 	struct span rest = scan->span;
-	bool open = span_is_open(&scan->span);
 	enum status_code status = STATUS_OK;
 
 	scan->historical = !is_newest(scan);
-	scan->slice_left = view->writes ? SIZE_MAX : scan->historical ? SCAN_SLICE_OLD_ROWS : SCAN_SLICE_ROWS;
+	start_slice(scan);
 	if (scan->historical) {
 		if (scan->revision < view->state.compact_revision)
 			return STATUS_COMPACTED;
@@ -69,10 +87,7 @@ static enum status_code open_slice(struct scan *scan)
 	}
 	if (status != STATUS_OK)
 		return status;
-	if (scan->historical)
-		scan->stmt = view->stmts[open ? SQL_SCAN_ALL_FROM : SQL_SCAN_ALL];
-	else
-		scan->stmt = view->stmts[open ? SQL_SCAN_FROM : SQL_SCAN];
+	scan->stmt = view->stmts[choose_statement(scan)];
 	if (scan->resume_len > 0) {
 		rest.key = scan->resume;
 		rest.key_len = scan->resume_len;
@@ -81,9 +96,10 @@ static enum status_code open_slice(struct scan *scan)
 	return STATUS_OK;
 }
 
-enum status_code scan_begin(struct scan *scan, struct view *view, const struct span *span, int64_t revision)
+static enum status_code begin(struct scan *scan, struct view *view, const struct span *span,
+                              int64_t revision, bool bare)
 {
-	*scan = (struct scan){.view = view, .span = *span, .revision = revision};
+	*scan = (struct scan){.view = view, .span = *span, .revision = revision, .bare = bare};
 	/* What a reader calls newest must stay the same from slice to slice. */
 	if (revision == 0 && !view->writes)
 		scan->revision = view->state.revision;
@@ -92,6 +108,17 @@ enum status_code scan_begin(struct scan *scan, struct view *view, const struct s
 		return is_newest(scan) ? STATUS_OK : check_revision(scan);
 	}
 	return open_slice(scan);
+}
+
+enum status_code scan_begin(struct scan *scan, struct view *view, const struct span *span, int64_t revision)
+{
+	return begin(scan, view, span, revision, false);
+}
+
+enum status_code scan_begin_bare(struct scan *scan, struct view *view, const struct span *span,
+                                 int64_t revision)
+{
+	return begin(scan, view, span, revision, true);
 }
 
 static void release(struct scan *scan)
@@ -128,35 +155,54 @@ static enum status_code remember(struct scan *scan, const uint8_t *key, size_t l
 	return STATUS_OK;
 }
 
-/* Gives the snapshot back and goes on in another. */
+/* Gives the snapshot back and goes on in another, unless it is to be kept. */
 static enum status_code next_slice(struct scan *scan)
 {
+	struct view *view = scan->view;
 	enum status_code status;
 
+	if (view->canceled != NULL && atomic_load(view->canceled))
+		return STATUS_CANCELED;
+	if (view->terms.one_snapshot) {
+		start_slice(scan);
+		return STATUS_OK;
+	}
 	sqlite3_reset(scan->stmt);
 	scan->stmt = NULL;
-	if (scan->view->canceled != NULL && atomic_load(scan->view->canceled))
-		return STATUS_CANCELED;
-	status = view_refresh(scan->view);
+	status = view_refresh(view);
 	return status == STATUS_OK ? open_slice(scan) : status;
 }
 
 /* *more tells whether the statement stands on a row. Of the last row of a slice
- * the key is kept. */
+ * the key is kept. Each row is paid for here, seen by the walk or not. */
 static enum status_code step(struct scan *scan, bool *more)
 {
 	sqlite3_stmt *stmt = scan->stmt;
 	int code = sqlite3_step(stmt);
+	enum status_code status;
 
 	*more = code == SQLITE_ROW;
 	if (*more) {
-		if (--scan->slice_left > 0)
-			return STATUS_OK;
-		return remember(scan, sqlite3_column_blob(stmt, 0), (size_t)sqlite3_column_bytes(stmt, 0));
+		size_t key_len = (size_t)sqlite3_column_bytes(stmt, 0);
+
+		status = view_spend(scan->view, scan->historical ? VIEW_OLD_ROW_COST : 1, (int64_t)key_len);
+		if (status == STATUS_OK && --scan->slice_left == 0)
+			status = remember(scan, sqlite3_column_blob(stmt, 0), key_len);
+		return status;
 	}
 	sqlite3_reset(stmt);
 	scan->stmt = NULL;
 	return code == SQLITE_DONE ? STATUS_OK : view_failed(scan->view, code);
+}
+
+/* The walk stands on a row whose value SQLite has read. */
+static enum status_code give(struct scan *scan, struct version_row **row)
+{
+	enum status_code status = view_spend(scan->view, 0, sqlite3_column_bytes(scan->row.stmt, 5));
+
+	if (status == STATUS_OK)
+		*row = &scan->row;
+	return status;
 }
 
 static enum status_code next_newest(struct scan *scan, struct version_row **row)
@@ -167,8 +213,7 @@ static enum status_code next_newest(struct scan *scan, struct version_row **row)
 	if (status != STATUS_OK || !more)
 		return status;
 	view_read_row(scan->stmt, &scan->row);
-	*row = &scan->row;
-	return STATUS_OK;
+	return give(scan, row);
 }
 
 /* The version that the walk sees of the key on which the statement stands; 0 for none. */
@@ -186,36 +231,42 @@ static enum status_code choose(struct scan *scan, int64_t *id)
 
 static enum status_code next_historical(struct scan *scan, struct version_row **row)
 {
-	bool more, found = false;
 	enum status_code status = STATUS_OK;
-	int64_t id;
+	int64_t id = 0;
+	bool more;
 
-	while (status == STATUS_OK && !found) {
+	while (status == STATUS_OK && id == 0) {
 		if (scan->slice_left == 0)
-			status = next_slice(scan);
-		if (status == STATUS_OK)
-			status = step(scan, &more);
+			return STATUS_OK; /* scan_next begins another, of whichever kind */
+		status = step(scan, &more);
 		if (status != STATUS_OK || !more)
 			return status;
 		status = choose(scan, &id);
-		if (status == STATUS_OK && id != 0)
-			status = view_find_version(scan->view, id, &found, &scan->row);
 	}
-	if (found)
-		*row = &scan->row;
-	return status;
+	if (status == STATUS_OK)
+		status = view_read_version(scan->view, id, scan->bare, &scan->row);
+	return status == STATUS_OK ? give(scan, row) : status;
 }
 
 static enum status_code next_single(struct scan *scan, struct version_row **row)
 {
 	int64_t revision = is_newest(scan) ? 0 : scan->revision;
+	const struct span *span = &scan->span;
 	enum status_code status;
+	int64_t bytes;
 	bool found;
 
 	if (scan->taken)
 		return STATUS_OK;
 	scan->taken = true;
-	status = view_find(scan->view, scan->span.key, scan->span.key_len, revision, &found, &scan->row);
+	if (scan->bare)
+		status = view_find_bare(scan->view, span->key, span->key_len, revision, &found, &scan->row);
+	else
+		status = view_find(scan->view, span->key, span->key_len, revision, &found, &scan->row);
+	if (status != STATUS_OK)
+		return status;
+	bytes = (int64_t)span->key_len + (found ? sqlite3_column_bytes(scan->row.stmt, 5) : 0);
+	status = view_spend(scan->view, revision == 0 ? 1 : VIEW_OLD_ROW_COST, bytes);
 	if (status == STATUS_OK && found)
 		*row = &scan->row;
 	return status;
@@ -251,12 +302,20 @@ static enum status_code step_once(struct scan *scan, sqlite3_stmt *stmt, bool *f
 	return view_failed(scan->view, code);
 }
 
+/* How many keys a slice of counting may have: no more than the read may still look at. */
+static int64_t count_slice_rows(const struct view *view)
+{
+	const struct read_terms *terms = &view->terms;
+
+	return terms->bounded && terms->rows < COUNT_SLICE_ROWS ? terms->rows + 1 : COUNT_SLICE_ROWS;
+}
+
 /* Adds the keys of one slice of the newest state: skips over as many as it may
  * have, which costs little per key, and if there are fewer, counts them. */
-static enum status_code count_slice(struct scan *scan, int64_t max, bool *more, int64_t *count)
+static enum status_code count_slice(struct scan *scan, bool *more, int64_t *count)
 {
 	bool open = span_is_open(&scan->span);
-	int64_t slice = max < COUNT_SLICE_ROWS ? max + 1 : COUNT_SLICE_ROWS;
+	int64_t rows = count_slice_rows(scan->view);
 	sqlite3_stmt *skip = scan->view->stmts[open ? SQL_SKIP_FROM : SQL_SKIP];
 	sqlite3_stmt *rest = scan->view->stmts[open ? SQL_COUNT_FROM : SQL_COUNT_TO];
 	struct span span = scan->span;
@@ -268,58 +327,62 @@ static enum status_code count_slice(struct scan *scan, int64_t max, bool *more, 
 		span.key_len = scan->resume_len;
 	}
 	bind_span(skip, &span);
-	sqlite3_bind_int64(skip, 3, slice - 1);
+	sqlite3_bind_int64(skip, 3, rows - 1);
 	status = step_once(scan, skip, more);
 	if (status != STATUS_OK)
 		return status;
 	if (*more) {
-		*count += slice;
-		status = remember(scan, sqlite3_column_blob(skip, 0), (size_t)sqlite3_column_bytes(skip, 0));
+		*count += rows;
+		status =
+			remember(scan, sqlite3_column_blob(skip, 0), (size_t)sqlite3_column_bytes(skip, 0));
 		sqlite3_reset(skip);
-		return status;
+		return status == STATUS_OK ? view_spend(scan->view, rows, 0) : status;
 	}
 	sqlite3_reset(skip);
 	bind_span(rest, &span);
 	status = step_once(scan, rest, &found);
 	if (status != STATUS_OK)
 		return status;
-	*count += sqlite3_column_int64(rest, 0);
+	rows = sqlite3_column_int64(rest, 0);
 	sqlite3_reset(rest);
-	return STATUS_OK;
+	*count += rows;
+	return view_spend(scan->view, rows, 0);
 }
 
-static enum status_code count_newest(struct scan *scan, int64_t max, int64_t *count)
+static enum status_code count_newest(struct scan *scan, int64_t *count)
 {
+	struct view *view = scan->view;
 	enum status_code status;
 	bool more;
 
 	sqlite3_reset(scan->stmt);
 	scan->stmt = NULL;
 	for (;;) {
-		status = count_slice(scan, max, &more, count);
-		if (status != STATUS_OK || !more || *count > max)
+		status = count_slice(scan, &more, count);
+		if (status != STATUS_OK || !more)
 			return status;
-		if (scan->view->writes)
+		if (view->canceled != NULL && atomic_load(view->canceled))
+			return STATUS_CANCELED;
+		if (view->writes || view->terms.one_snapshot)
 			continue;
-		status = view_refresh(scan->view);
+		status = view_refresh(view);
 		if (status != STATUS_OK)
 			return status;
-		if (scan->view->state.revision != scan->revision)
+		if (view->state.revision != scan->revision)
 			return open_slice(scan); /* the rest is history now */
 	}
 }
 
-enum status_code scan_count(struct view *view, const struct span *span, int64_t revision, int64_t max,
-                            int64_t *count)
+enum status_code scan_count(struct view *view, const struct span *span, int64_t revision, int64_t *count)
 {
 	struct scan scan;
 	struct version_row *row;
-	enum status_code status = scan_begin(&scan, view, span, revision);
+	enum status_code status = scan_begin_bare(&scan, view, span, revision);
 
 	*count = 0;
 	if (status == STATUS_OK && !scan.historical && !scan.single)
-		status = count_newest(&scan, max, count);
-	while (status == STATUS_OK && *count <= max && (scan.single || scan.stmt != NULL)) {
+		status = count_newest(&scan, count);
+	while (status == STATUS_OK && (scan.single || scan.stmt != NULL)) {
 		status = scan_next(&scan, &row);
 		if (row == NULL)
 			break;

@@ -69,6 +69,13 @@ enum status_code schema_translate(int sqlite_code)
 	}
 }
 
+static const char *file_name(sqlite3 *db)
+{
+	const char *name = sqlite3_db_filename(db, "main");
+
+	return name != NULL ? name : "";
+}
+
 static enum status_code read_pragma(sqlite3 *db, const char *sql, int *value)
 {
 	sqlite3_stmt *stmt = NULL;
@@ -79,7 +86,11 @@ static enum status_code read_pragma(sqlite3 *db, const char *sql, int *value)
 	if (code == SQLITE_ROW)
 		*value = sqlite3_column_int(stmt, 0);
 	sqlite3_finalize(stmt);
-	return code == SQLITE_NOTADB ? STATUS_BAD_CONFIG : schema_translate(code);
+	if (code == SQLITE_ROW)
+		return STATUS_OK;
+	logger_error("store", "the database cannot be read", LOG_STR("file", file_name(db)),
+	             LOG_STR("error", sqlite3_errmsg(db)), LOG_END);
+	return code == SQLITE_NOTADB ? STATUS_BAD_DATABASE : schema_translate(code);
 }
 
 enum status_code schema_check(sqlite3 *db, bool *empty)
@@ -97,14 +108,15 @@ enum status_code schema_check(sqlite3 *db, bool *empty)
 	if (*empty)
 		return STATUS_OK;
 	if (application != SCHEMA_APPLICATION_ID) {
-		logger_error("store", "the database file was not made by Keta", LOG_END);
-		return STATUS_BAD_CONFIG;
+		logger_error("store", "the database was not made by Keta", LOG_STR("file", file_name(db)),
+		             LOG_END);
+		return STATUS_BAD_DATABASE;
 	}
 	if (version > SCHEMA_VERSION) {
 		logger_error("store", "the database was written by a newer version of Keta; run that one",
-		             LOG_I64("schema_version", version), LOG_I64("known_version", SCHEMA_VERSION),
-		             LOG_END);
-		return STATUS_BAD_CONFIG;
+		             LOG_STR("file", file_name(db)), LOG_I64("schema_version", version),
+		             LOG_I64("known_version", SCHEMA_VERSION), LOG_END);
+		return STATUS_BAD_DATABASE;
 	}
 	return STATUS_OK;
 }

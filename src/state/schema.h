@@ -32,7 +32,8 @@ enum {
 };
 
 /* In 'read' statements ?1 is a key, ?2 the end of the range (exclusive), ?3 a
- * number of keys; the _FROM forms have no end. */
+ * number of keys; the _FROM forms have no end. The _BARE forms give NULL for the
+ * value: SQLite reads whatever a row shows, all of a large value too. */
 #define SQL_READ_TABLE(X)                                                                                \
 	X(BEGIN, "BEGIN")                                                                                \
 	X(COMMIT, "COMMIT")                                                                              \
@@ -40,14 +41,20 @@ enum {
 	         " cluster_id, member_id, logical_bytes, keys, hash FROM state")                         \
 	X(GET, "SELECT key, mod, created, version, lease, value, id, number, heads FROM current"         \
 	       " WHERE key = ?1")                                                                        \
+	X(GET_BARE, "SELECT key, mod, created, version, lease, NULL, id, number, heads FROM current"     \
+	            " WHERE key = ?1")                                                                   \
 	X(GET_DELETED, "SELECT id, number, heads FROM tombstone WHERE key = ?1")                         \
-	X(VERSION, "SELECT key, mod, created, version, lease, value, id, deleted FROM version"           \
-	           " WHERE id = ?1")                                                                     \
-	X(LINKS, "SELECT previous, skips FROM version WHERE id = ?1")                                    \
+	X(VERSION, "SELECT key, mod, created, version, lease, value, id FROM version WHERE id = ?1")     \
+	X(VERSION_BARE, "SELECT key, mod, created, version, lease, NULL, id FROM version WHERE id = ?1") \
+	X(LINKS, "SELECT previous, skips, version FROM version WHERE id = ?1")                           \
 	X(SCAN, "SELECT key, mod, created, version, lease, value, id, number, heads FROM current"        \
 	        " WHERE key >= ?1 AND key < ?2 ORDER BY key")                                            \
 	X(SCAN_FROM, "SELECT key, mod, created, version, lease, value, id, number, heads FROM current"   \
 	             " WHERE key >= ?1 ORDER BY key")                                                    \
+	X(SCAN_BARE, "SELECT key, mod, created, version, lease, NULL, id, number, heads FROM current"    \
+	             " WHERE key >= ?1 AND key < ?2 ORDER BY key")                                       \
+	X(SCAN_BARE_FROM, "SELECT key, mod, created, version, lease, NULL, id, number, heads"            \
+	                  " FROM current WHERE key >= ?1 ORDER BY key")                                  \
 	X(SCAN_ALL, "SELECT key, id, number, heads, 0 AS deleted FROM current"                           \
 	            " WHERE key >= ?1 AND key < ?2 UNION ALL"                                            \
 	            " SELECT key, id, number, heads, 1 FROM tombstone"                                   \
@@ -60,7 +67,7 @@ enum {
 	X(SKIP_FROM, "SELECT key FROM current WHERE key >= ?1 ORDER BY key LIMIT 1 OFFSET ?3")           \
 	X(COUNT_TO, "SELECT count(*) FROM current WHERE key >= ?1 AND key < ?2")                            \
 	X(COUNT_FROM, "SELECT count(*) FROM current WHERE key >= ?1")                                    \
-	X(FIRST_ID, "SELECT id FROM version WHERE id >= ?1 AND mod >= ?2 ORDER BY id LIMIT 1")           \
+	X(NEXT_ID, "SELECT id, mod FROM version WHERE id >= ?1 ORDER BY id LIMIT 1")                     \
 	X(LEASE, "SELECT 1 FROM lease WHERE id = ?1")                                                    \
 	X(ALARMS, "SELECT member_id, kind FROM alarm ORDER BY kind, member_id")                          \
 	X(MEMBERS, "SELECT id, name, client_urls FROM member ORDER BY id")
@@ -103,7 +110,7 @@ enum sql {
 const char *schema_sql(enum sql which);
 
 /* Looks whether the database of a just opened connection is empty or Keta's,
- * changing nothing. STATUS_BAD_CONFIG when it is another's or newer than this
+ * changing nothing. STATUS_BAD_DATABASE when it is another's or newer than this
  * binary; STATUS_IO_ERROR, STATUS_DISK_FULL. */
 enum status_code schema_check(sqlite3 *db, bool *empty);
 

@@ -28,18 +28,30 @@ static int on_wal(void *arg, sqlite3 *db, const char *name, int pages)
 	return SQLITE_OK;
 }
 
+static enum status_code refuse_path(const char *message, const char *path, int error)
+{
+	logger_error("store", message, LOG_STR("path", path), LOG_STR("error", strerror(error)), LOG_END);
+	return error == ENOSPC || error == EDQUOT ? STATUS_DISK_FULL : STATUS_IO_ERROR;
+}
+
 /* The directory's own entry must be on disk before anything in it is promised. */
 static enum status_code make_directory(const char *dir)
 {
 	char *parent, *slash;
+	struct stat info;
 	int fd;
 
 	if (mkdir(dir, 0700) != 0) {
-		if (errno == EEXIST)
-			return STATUS_OK;
-		logger_error("store", "cannot create the data directory", LOG_STR("dir", dir),
-		             LOG_STR("error", strerror(errno)), LOG_END);
-		return errno == ENOSPC ? STATUS_DISK_FULL : STATUS_BAD_CONFIG;
+		int error = errno;
+
+		if (stat(dir, &info) == 0)
+			return S_ISDIR(info.st_mode)
+			               ? STATUS_OK
+			               : refuse_path("the data directory is no directory", dir, ENOTDIR);
+		if (error == ENOENT)
+			return refuse_path("cannot create the data directory: its parent must exist", dir,
+			                   error);
+		return refuse_path("cannot create the data directory", dir, error);
 	}
 	parent = strdup(dir);
 	if (parent == NULL)
@@ -62,16 +74,41 @@ static enum status_code lock_directory(struct store *st, const char *dir)
 
 	snprintf(path, sizeof path, "%s/keta.lock", dir);
 	st->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (st->lock_fd < 0) {
-		logger_error("store", "cannot open the lock file", LOG_STR("file", path),
-		             LOG_STR("error", strerror(errno)), LOG_END);
-		return errno == ENOSPC ? STATUS_DISK_FULL : STATUS_BAD_CONFIG;
-	}
+	if (st->lock_fd < 0)
+		return refuse_path("cannot write in the data directory", path, errno);
 	if (flock(st->lock_fd, LOCK_EX | LOCK_NB) != 0) {
 		logger_error("store", "the data directory is in use by another server", LOG_STR("dir", dir),
 		             LOG_END);
 		return STATUS_BUSY;
 	}
+	return STATUS_OK;
+}
+
+/* Who put this server in etcd's place and kept the directory should hear that
+ * nothing of it is served. */
+static void note_data_of_etcd(const char *dir)
+{
+	struct stat info;
+	char path[4096];
+
+	snprintf(path, sizeof path, "%s/member", dir);
+	if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+		logger_warn("store", "the data directory holds data of etcd, which is not read",
+		            LOG_STR("path", path), LOG_END);
+}
+
+/* Before SQLite, whose own message would be that it is "unable to open database file". */
+static enum status_code check_file(const char *path)
+{
+	struct stat info;
+
+	if (stat(path, &info) != 0)
+		return errno == ENOENT ? STATUS_OK : refuse_path("cannot open the database", path, errno);
+	if (!S_ISREG(info.st_mode))
+		return refuse_path("the database is no file", path,
+		                   S_ISDIR(info.st_mode) ? EISDIR : EINVAL);
+	if (access(path, R_OK | W_OK) != 0)
+		return refuse_path("cannot open the database", path, errno);
 	return STATUS_OK;
 }
 
@@ -89,6 +126,22 @@ static enum status_code load_alarms(struct store *st)
 	}
 	sqlite3_reset(stmt);
 	return code == SQLITE_DONE ? STATUS_OK : view_failed(&st->view, code);
+}
+
+static enum status_code open_database(struct store *st)
+{
+	enum status_code status = check_file(st->path);
+
+	if (status != STATUS_OK)
+		return status;
+	status = view_open(&st->view, st->path, st->vfs, VIEW_WRITE, NULL);
+	if (status == STATUS_OK)
+		status = view_read_state(&st->view);
+	if (status == STATUS_OK)
+		status = load_alarms(st);
+	if (status != STATUS_OK)
+		logger_error("store", "the database cannot be opened", LOG_STR("file", st->path), LOG_END);
+	return status;
 }
 
 static void publish(struct store *st)
@@ -128,11 +181,9 @@ enum status_code store_open(const struct store_options *options, struct store **
 	if (status == STATUS_OK)
 		status = lock_directory(st, options->dir);
 	if (status == STATUS_OK)
-		status = view_open(&st->view, st->path, st->vfs, VIEW_WRITE, NULL);
+		note_data_of_etcd(options->dir);
 	if (status == STATUS_OK)
-		status = view_read_state(&st->view);
-	if (status == STATUS_OK)
-		status = load_alarms(st);
+		status = open_database(st);
 	if (status != STATUS_OK)
 		goto fail;
 	sqlite3_wal_hook(st->view.db, on_wal, st);

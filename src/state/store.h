@@ -55,8 +55,9 @@ struct store {
 };
 
 /* Opens or creates the database. STATUS_BUSY when another process has it;
- * STATUS_BAD_CONFIG when it is not one of ours or from a newer version. What
- * is wrong was logged. */
+ * STATUS_BAD_DATABASE when it is not one of ours or from a newer version;
+ * STATUS_IO_ERROR or STATUS_DISK_FULL when directory or file cannot be used.
+ * What is wrong was logged, with its path. */
 enum status_code store_open(const struct store_options *options, struct store **out);
 
 /* Writes the log back into the file and closes it. */

@@ -46,20 +46,6 @@ bool txn_is_serializable(const Pb__TxnRequest *request)
 	return true;
 }
 
-bool txn_is_short(const Pb__TxnRequest *request)
-{
-	for (size_t i = 0; i < request->n_compare; i++)
-		if (request->compare[i]->range_end.len > 0)
-			return false;
-	for (size_t i = 0; i < request->n_success; i++)
-		if (request->success[i]->request_range->range_end.len > 0)
-			return false;
-	for (size_t i = 0; i < request->n_failure; i++)
-		if (request->failure[i]->request_range->range_end.len > 0)
-			return false;
-	return true;
-}
-
 static int sign(int64_t a, int64_t b)
 {
 	return (a > b) - (a < b);
@@ -85,7 +71,8 @@ static int64_t wanted_number(const Pb__Compare *compare)
 	case PB__COMPARE__TARGET_UNION_VERSION:
 		return compare->target == PB__COMPARE__COMPARE_TARGET__VERSION ? compare->version : 0;
 	case PB__COMPARE__TARGET_UNION_CREATE_REVISION:
-		return compare->target == PB__COMPARE__COMPARE_TARGET__CREATE ? compare->create_revision : 0;
+		return compare->target == PB__COMPARE__COMPARE_TARGET__CREATE ? compare->create_revision
+		                                                              : 0;
 	case PB__COMPARE__TARGET_UNION_MOD_REVISION:
 		return compare->target == PB__COMPARE__COMPARE_TARGET__MOD ? compare->mod_revision : 0;
 	case PB__COMPARE__TARGET_UNION_LEASE:
@@ -141,9 +128,14 @@ static enum status_code check_compare(struct run *run, const Pb__Compare *compar
 	struct span span = span_make(compare->key, compare->range_end);
 	struct version_row *row;
 	struct scan scan;
-	enum status_code status = scan_begin(&scan, run->view, &span, run->st != NULL ? 0 : run->newest);
+	int64_t revision = run->st != NULL ? 0 : run->newest;
+	enum status_code status;
 	bool any = false;
 
+	if (compare->target == PB__COMPARE__COMPARE_TARGET__VALUE)
+		status = scan_begin(&scan, run->view, &span, revision);
+	else
+		status = scan_begin_bare(&scan, run->view, &span, revision);
 	*fulfilled = true;
 	while (status == STATUS_OK && *fulfilled) {
 		status = scan_next(&scan, &row);
@@ -268,7 +260,7 @@ static enum status_code run_op(struct run *run, const Pb__RequestOp *op, Pb__Res
 	switch (op->request_case) {
 	case PB__REQUEST_OP__REQUEST_REQUEST_RANGE:
 		answer->response_case = PB__RESPONSE_OP__RESPONSE_RESPONSE_RANGE;
-		return range_run(run->view, op->request_range, newest, 0, run->arena, NULL, &answer->response_range);
+		return range_run(run->view, op->request_range, newest, run->arena, &answer->response_range);
 	case PB__REQUEST_OP__REQUEST_REQUEST_PUT:
 		answer->response_case = PB__RESPONSE_OP__RESPONSE_RESPONSE_PUT;
 		return write_put(run->st, op->request_put, run->arena, &answer->response_put);
@@ -324,7 +316,8 @@ static enum status_code run_whole(struct run *run, const Pb__TxnRequest *request
 		status = run_txn(run, request, response);
 	if (status != STATUS_OK)
 		return status;
-	response->header = write_header(run->st != NULL ? store_revision(run->st) : run->newest, run->arena);
+	response->header =
+		write_header(run->st != NULL ? store_revision(run->st) : run->newest, run->arena);
 	if (response->header == NULL)
 		return STATUS_NO_MEMORY;
 	*out = response;

@@ -23,17 +23,13 @@ bool txn_is_read_only(const Pb__TxnRequest *request);
 /* Whether it may read a state that is not the newest: etcd's rule. */
 bool txn_is_serializable(const Pb__TxnRequest *request);
 
-/* Whether every read in it, compares included, is of one key: it takes little
- * time however large the store. */
-bool txn_is_short(const Pb__TxnRequest *request);
-
 /* Runs a transaction inside apply. STATUS_KEY_NOT_FOUND half-way, when a put
  * takes over the value or lease of a key that an earlier operation deleted: the
  * caller undoes the record. */
 enum status_code txn_apply(struct store *st, const Pb__TxnRequest *request, struct arena *arena,
                            Pb__TxnResponse **response);
 
-/* Runs one that is read-only on a fresh view. */
+/* Runs one that is read-only on a fresh view, whose terms say what it may cost. */
 enum status_code txn_read(struct view *view, const Pb__TxnRequest *request, struct arena *arena,
                           Pb__TxnResponse **response);
 

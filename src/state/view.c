@@ -21,7 +21,6 @@ static const struct {
 };
 
 static const char SETTINGS[] =
-	"PRAGMA journal_mode = WAL;"
 	"PRAGMA synchronous = FULL;"
 	"PRAGMA secure_delete = OFF;"
 	"PRAGMA wal_autocheckpoint = 0;"
@@ -35,6 +34,12 @@ enum status_code view_failed(const struct view *view, int sqlite_code)
 	return schema_translate(sqlite_code);
 }
 
+enum status_code view_misses(int64_t id)
+{
+	logger_error("store", "the database is damaged: a version is missing", LOG_I64("id", id), LOG_END);
+	return schema_translate(SQLITE_CORRUPT);
+}
+
 static enum status_code prepare(struct view *view)
 {
 	int count = view->writes ? SQL_COUNT : SQL_READ_COUNT;
@@ -46,6 +51,34 @@ static enum status_code prepare(struct view *view)
 			return view_failed(view, code);
 	}
 	return STATUS_OK;
+}
+
+/* Not every file system has what a write-ahead log needs; SQLite then stays with
+ * what it had and says so in its answer. */
+static enum status_code set_journal(struct view *view)
+{
+	sqlite3_stmt *stmt = NULL;
+	bool is_wal = false;
+	int code = sqlite3_prepare_v2(view->db, "PRAGMA journal_mode = WAL", -1, &stmt, NULL);
+
+	if (code == SQLITE_OK)
+		code = sqlite3_step(stmt);
+	if (code == SQLITE_ROW) {
+		const char *mode = (const char *)sqlite3_column_text(stmt, 0);
+
+		is_wal = mode != NULL && strcmp(mode, "wal") == 0;
+		/* The row comes before the file is changed; this tells whether that went well. */
+		code = sqlite3_step(stmt);
+	}
+	sqlite3_finalize(stmt);
+	if (code == SQLITE_NOTADB)
+		return STATUS_BAD_DATABASE;
+	if (code != SQLITE_DONE)
+		return view_failed(view, code);
+	if (is_wal)
+		return STATUS_OK;
+	logger_error("store", "the database cannot have a write-ahead log where it is", LOG_END);
+	return STATUS_IO_ERROR;
 }
 
 enum status_code view_open(struct view *view, const char *path, const char *vfs, enum view_use use,
@@ -72,11 +105,14 @@ enum status_code view_open(struct view *view, const char *path, const char *vfs,
 		goto fail;
 	sqlite3_snprintf(sizeof memory, memory, "PRAGMA cache_size = -%d; PRAGMA mmap_size = %lld;",
 	                 MEMORY[use].cache_kib, (long long)MEMORY[use].mmap_bytes);
+	status = set_journal(view);
+	if (status != STATUS_OK)
+		goto fail;
 	code = sqlite3_exec(view->db, SETTINGS, NULL, NULL, NULL);
 	if (code == SQLITE_OK)
 		code = sqlite3_exec(view->db, memory, NULL, NULL, NULL);
 	if (code != SQLITE_OK) {
-		status = code == SQLITE_NOTADB ? STATUS_BAD_CONFIG : view_failed(view, code);
+		status = view_failed(view, code);
 		goto fail;
 	}
 	status = empty ? schema_create(view->db) : STATUS_OK;
@@ -135,6 +171,12 @@ enum status_code view_read_state(struct view *view)
 	return STATUS_OK;
 }
 
+/* After some errors, of the disk or of memory, SQLite ends a transaction by itself. */
+static bool is_in_snapshot(const struct view *view)
+{
+	return view->holds && sqlite3_get_autocommit(view->db) == 0;
+}
+
 enum status_code view_refresh(struct view *view)
 {
 	/* Counted after the commit and before anyone is told of it: a snapshot as old as the count
@@ -142,7 +184,7 @@ enum status_code view_refresh(struct view *view)
 	uint64_t commits = atomic_load(view->commits);
 	enum status_code status;
 
-	if (view->holds && view->seen_commits == commits)
+	if (view->seen_commits == commits && is_in_snapshot(view))
 		return STATUS_OK;
 	view_rest(view);
 	view->seen_commits = commits;
@@ -159,28 +201,64 @@ enum status_code view_refresh(struct view *view)
 
 void view_rest(struct view *view)
 {
-	if (!view->holds)
-		return;
+	if (is_in_snapshot(view))
+		view_run(view, SQL_COMMIT);
 	view->holds = false;
-	view_run(view, SQL_COMMIT);
 }
 
-enum status_code view_last_id(struct view *view, int64_t revision, int64_t *id)
+enum status_code view_spend(struct view *view, int64_t rows, int64_t bytes)
 {
-	sqlite3_stmt *stmt = view->stmts[SQL_FIRST_ID];
+	struct read_terms *terms = &view->terms;
+
+	if (!terms->bounded)
+		return STATUS_OK;
+	if (rows > terms->rows || bytes > terms->bytes)
+		return STATUS_OVER_BUDGET;
+	terms->rows -= rows;
+	terms->bytes -= bytes;
+	return STATUS_OK;
+}
+
+/* The first version from 'id' on, whose id is given back; *later is whether it is of a revision
+ * after this one, as it is when there is none. */
+static enum status_code probe(struct view *view, int64_t revision, int64_t *id, bool *later)
+{
+	sqlite3_stmt *stmt = view->stmts[SQL_NEXT_ID];
 	int code;
 
-	/* The first id of the next revision lies at or above this; ids of a revision with very many
-	 * changes may too. */
-	sqlite3_bind_int64(stmt, 1, (revision + 1) << REVISION_SHIFT);
-	sqlite3_bind_int64(stmt, 2, revision + 1);
+	sqlite3_bind_int64(stmt, 1, *id);
 	code = sqlite3_step(stmt);
+	*later = code != SQLITE_ROW || sqlite3_column_int64(stmt, 1) > revision;
 	if (code == SQLITE_ROW)
-		*id = sqlite3_column_int64(stmt, 0) - 1;
-	else if (code == SQLITE_DONE)
-		*id = INT64_MAX;
+		*id = sqlite3_column_int64(stmt, 0);
 	sqlite3_reset(stmt);
 	return code == SQLITE_ROW || code == SQLITE_DONE ? STATUS_OK : view_failed(view, code);
+}
+
+/* Revisions grow with ids. Those of a revision with very many changes reach into the next one's
+ * usual place; where they end is found by halving what is left. */
+enum status_code view_last_id(struct view *view, int64_t revision, int64_t *id)
+{
+	int64_t low = ((revision + 1) << REVISION_SHIFT) - 1; /* of this revision, or one before it */
+	int64_t high = view->state.last_id + 1;               /* of a later one, or of none */
+	int64_t at = low + 1;
+	enum status_code status = STATUS_OK;
+	bool later;
+
+	while (at < high) {
+		int64_t found = at;
+
+		status = probe(view, revision, &found, &later);
+		if (status != STATUS_OK)
+			return status;
+		if (later)
+			high = at;
+		else
+			low = found;
+		at = low + (high - low + 1) / 2;
+	}
+	*id = low;
+	return STATUS_OK;
 }
 
 void view_read_row(sqlite3_stmt *stmt, struct version_row *row)
@@ -226,23 +304,20 @@ enum status_code view_find_deleted(struct view *view, const uint8_t *key, size_t
 	return code == SQLITE_ROW || code == SQLITE_DONE ? STATUS_OK : view_failed(view, code);
 }
 
-enum status_code view_find_version(struct view *view, int64_t id, bool *found, struct version_row *row)
+enum status_code view_read_version(struct view *view, int64_t id, bool bare, struct version_row *row)
 {
-	sqlite3_stmt *stmt = view->stmts[SQL_VERSION];
+	enum sql which = bare ? SQL_VERSION_BARE : SQL_VERSION;
 	enum status_code status;
+	bool found;
 
-	sqlite3_bind_int64(stmt, 1, id);
-	status = step_row(view, SQL_VERSION, found, row);
-	if (status == STATUS_OK && *found && sqlite3_column_int(stmt, 7) != 0) {
-		view_release(row);
-		*found = false;
-	}
-	return status;
+	sqlite3_bind_int64(view->stmts[which], 1, id);
+	status = step_row(view, which, &found, row);
+	return status == STATUS_OK && !found ? view_misses(id) : status;
 }
 
 /* Finds a key that has changed since, or that is gone. */
-static enum status_code find_old(struct view *view, const struct chain *chain, int64_t revision, bool *found,
-                                 struct version_row *row)
+static enum status_code find_old(struct view *view, const struct chain *chain, int64_t revision, bool bare,
+                                 bool *found, struct version_row *row)
 {
 	int64_t last_id, id;
 	enum status_code status = view_last_id(view, revision, &last_id);
@@ -254,26 +329,43 @@ static enum status_code find_old(struct view *view, const struct chain *chain, i
 	status = chain_find(view, chain, last_id, &id);
 	if (status != STATUS_OK || id == 0)
 		return status;
-	return view_find_version(view, id, found, row);
+	status = view_read_version(view, id, bare, row);
+	*found = status == STATUS_OK;
+	return status;
 }
 
-enum status_code view_find(struct view *view, const uint8_t *key, size_t len, int64_t revision, bool *found,
-                           struct version_row *row)
+static enum status_code find(struct view *view, const uint8_t *key, size_t len, int64_t revision, bool bare,
+                             bool *found, struct version_row *row)
 {
+	enum sql which = bare ? SQL_GET_BARE : SQL_GET;
 	struct chain chain;
 	enum status_code status;
 
-	sqlite3_bind_blob(view->stmts[SQL_GET], 1, key, (int)len, SQLITE_STATIC);
-	status = step_row(view, SQL_GET, found, row);
+	sqlite3_bind_blob(view->stmts[which], 1, key, (int)len, SQLITE_STATIC);
+	status = step_row(view, which, found, row);
 	if (status != STATUS_OK || revision == 0 || (*found && row->mod <= revision))
 		return status;
 	if (*found) {
+		/* The newest value was read for nothing, but it was read. */
+		status = view_spend(view, 0, sqlite3_column_bytes(row->stmt, 5));
 		chain_read(&chain, row->stmt, 6, 7, 8);
 		view_release(row);
 	} else {
 		status = view_find_deleted(view, key, len, &chain);
 	}
-	return status == STATUS_OK ? find_old(view, &chain, revision, found, row) : status;
+	return status == STATUS_OK ? find_old(view, &chain, revision, bare, found, row) : status;
+}
+
+enum status_code view_find(struct view *view, const uint8_t *key, size_t len, int64_t revision, bool *found,
+                           struct version_row *row)
+{
+	return find(view, key, len, revision, false, found, row);
+}
+
+enum status_code view_find_bare(struct view *view, const uint8_t *key, size_t len, int64_t revision,
+                                bool *found, struct version_row *row)
+{
+	return find(view, key, len, revision, true, found, row);
 }
 
 void view_release(struct version_row *row)

@@ -41,6 +41,20 @@ struct store_state {
 	uint64_t hash;            /* chained over all changes; equal states have equal hashes */
 };
 
+/* How one read goes about its work. All zero: for as long as it takes, in
+ * several snapshots (state/scan.h). One that is bounded ends with
+ * STATUS_OVER_BUDGET when it needs more; by then it has read one row too many,
+ * at most. */
+struct read_terms {
+	bool bounded;
+	bool one_snapshot; /* it keeps its snapshot: no compaction can overtake it */
+	int64_t rows;      /* that it may still look at, part of its answer or not */
+	int64_t bytes;     /* of keys and values that it may still read */
+};
+
+/* A row of the past counts for more: it is looked for in a chain of versions. */
+enum { VIEW_OLD_ROW_COST = 5 };
+
 struct view {
 	sqlite3 *db;
 	sqlite3_stmt *stmts[SQL_COUNT];
@@ -49,6 +63,7 @@ struct view {
 	bool holds;               /* a snapshot is open */
 	const _Atomic uint64_t *commits; /* of the store, to know when a kept snapshot is old */
 	uint64_t seen_commits;    /* before the snapshot was taken */
+	struct read_terms terms;  /* of the read that runs, set by whoever runs it */
 	const _Atomic bool *canceled; /* tells a long walk to give up, or NULL */
 };
 
@@ -85,11 +100,17 @@ enum status_code view_refresh(struct view *view);
 /* Gives up the snapshot. */
 void view_rest(struct view *view);
 
+/* Takes a part of what the read may cost: STATUS_OVER_BUDGET. */
+enum status_code view_spend(struct view *view, int64_t rows, int64_t bytes);
+
 /* Runs a statement that returns no rows, and resets it. */
 enum status_code view_run(struct view *view, enum sql which);
 
 /* Logs the connection's error and translates the code. */
 enum status_code view_failed(const struct view *view, int sqlite_code);
+
+/* Logs that a version to which the history leads is not there, and gives the code for it. */
+enum status_code view_misses(int64_t id);
 
 /* Reads the scalars of the current snapshot. */
 enum status_code view_read_state(struct view *view);
@@ -106,9 +127,13 @@ enum status_code view_find(struct view *view, const uint8_t *key, size_t len, in
                            struct version_row *row);
 void view_release(struct version_row *row);
 
-/* The row of one version, in the same way. Not found: it is a deletion, or was
- * dropped by compaction. */
-enum status_code view_find_version(struct view *view, int64_t id, bool *found, struct version_row *row);
+/* The same without the value, which is not read then; the row has NULL for it. */
+enum status_code view_find_bare(struct view *view, const uint8_t *key, size_t len, int64_t revision,
+                                bool *found, struct version_row *row);
+
+/* The row of one version, which is not a deletion, in the same way. It must be
+ * there: compaction drops nothing that a chain leads to (state/chain.h). */
+enum status_code view_read_version(struct view *view, int64_t id, bool bare, struct version_row *row);
 
 /* The end of the key's chain of versions, of a key that does not exist: all
  * zero when it never did, or not since the last compaction. */

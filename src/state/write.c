@@ -39,7 +39,7 @@ enum status_code write_check_put(struct store *st, const Pb__PutRequest *request
 
 	if (status != STATUS_OK || (!request->ignore_value && !request->ignore_lease))
 		return status;
-	status = view_find(&st->view, request->key.data, request->key.len, 0, &found, &row);
+	status = view_find_bare(&st->view, request->key.data, request->key.len, 0, &found, &row);
 	if (status != STATUS_OK)
 		return status;
 	if (!found)
@@ -60,8 +60,12 @@ static enum status_code find_previous(struct store *st, ProtobufCBinaryData key,
                                       struct arena *arena, struct previous *previous)
 {
 	struct version_row row;
-	enum status_code status = view_find(&st->view, key.data, key.len, 0, &previous->found, &row);
+	enum status_code status;
 
+	if (want_kv)
+		status = view_find(&st->view, key.data, key.len, 0, &previous->found, &row);
+	else
+		status = view_find_bare(&st->view, key.data, key.len, 0, &previous->found, &row);
 	if (status != STATUS_OK)
 		return status;
 	if (!previous->found)

@@ -140,9 +140,9 @@ END_TEST
 
 START_TEST(blanks_around_values_and_list_elements_do_not_count)
 {
-	ck_assert_int_eq(load_file("listeners = http://a:1 , http://[::1]:0/  \nnode.name= x  \n", "", ""),
+	ck_assert_int_eq(load_file("listeners = HTTP://a:1 , http://[::1]:0/  \nnode.name= x  \n", "", ""),
 	                 STATUS_OK);
-	ck_assert_str_eq(config->listeners, "http://a:1,http://[::1]:0/");
+	ck_assert_str_eq(config->listeners, "HTTP://a:1,http://[::1]:0/");
 	ck_assert_str_eq(config->name, "x");
 }
 END_TEST
@@ -284,11 +284,14 @@ static const struct {
 	{"--data-dri=/x", STATUS_BAD_REQUEST, "did you mean --data-dir?"},
 	{"--log.level=debug", STATUS_BAD_REQUEST, "--set log.level=VALUE"},
 	{"--name", STATUS_BAD_REQUEST, "--name: a value must follow"},
-	{"stray", STATUS_BAD_REQUEST, "argument 1 is not a flag"},
-	{"--enable-pprof false", STATUS_BAD_REQUEST, "argument 2 is not a flag"},
-	{"-- x", STATUS_BAD_REQUEST, "argument 1 is not a flag"},
-	{"---name=x", STATUS_BAD_REQUEST, "argument 1 is not a flag"},
-	{"--=x", STATUS_BAD_REQUEST, "argument 1 is not a flag"},
+	{"stray", STATUS_BAD_REQUEST, "argument 1, stray, is not a flag; flags begin with --\n"},
+	{"--enable-pprof false", STATUS_BAD_REQUEST,
+         "argument 2, false, is not a flag; flags begin with --, and those that are true or false take "
+         "their value after =\n"},
+	{"-- x", STATUS_BAD_REQUEST, "argument 1, --, is not a flag"},
+	{"---name=x", STATUS_BAD_REQUEST, "argument 1, ---name=x, is not a flag"},
+	{"--=x", STATUS_BAD_REQUEST, "argument 1, --=x, is not a flag"},
+	{"--set ssl.key.password=a secret", STATUS_BAD_REQUEST, "argument 3 is not a flag"},
 	{"--set node.name", STATUS_BAD_REQUEST, "--set: must be followed by KEY=VALUE"},
 	{"--version=maybe", STATUS_BAD_REQUEST, "--version: must be true or false"},
 	{"--config a --config b", STATUS_BAD_REQUEST, "--config: may be given once"},
@@ -313,7 +316,9 @@ static const struct {
 	{"--name \377", STATUS_BAD_CONFIG, "--name: must be UTF-8"},
 	{"--name a\nb", STATUS_BAD_CONFIG, "--name: must be UTF-8 without control characters"},
 	{"--listen-client-urls=", STATUS_BAD_CONFIG, "must not be empty"},
-	{"--listen-client-urls http://a", STATUS_BAD_CONFIG, "http://HOST:PORT"},
+	{"--listen-client-urls http://a", STATUS_BAD_CONFIG,
+         "http://HOST:PORT, parted by commas; the port is missing"},
+	{"--listen-client-urls http://[::1]/", STATUS_BAD_CONFIG, "the port is missing"},
 	{"--listen-client-urls http://a:65536", STATUS_BAD_CONFIG, "http://HOST:PORT"},
 	{"--listen-client-urls http://a:+1", STATUS_BAD_CONFIG, "http://HOST:PORT"},
 	{"--listen-client-urls http://a:1/x", STATUS_BAD_CONFIG, "http://HOST:PORT"},

@@ -31,6 +31,9 @@ static const struct {
 } GOOD[] = {
 	{"", ""},
 	{"a=b", "1:a=b;"},
+	{"\xef\xbb\xbf# x\na=b",
+         "2:a=b;"}, /* a byte order mark, which Java would take for a part of a key */
+	{"\xef\xbb\xbf", ""},
 	{"a:b\nc d\r\ne\tf\rg", "1:a=b;2:c=d;3:e=f;4:g=;"},
 	{"  a  =  b  \n", "1:a=b  ;"},
 	{"a = = b", "1:a== b;"},

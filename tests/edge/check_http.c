@@ -197,7 +197,10 @@ static const struct {
 	{"+5S", 200, 1000, 5000},
 	{"0S", 200, 0, 0},
 	{"9223372036854775807H", 200, 1000000000, INT64_MAX},
+	{"5S \t", 200, 1000, 5000},
 	{"-1S", 504, 0, 0},
+	{"1n", 504, 0, 0},
+	{"999u", 504, 0, 0},
 	{"bogus", 400, 0, 0},
 	{"5", 400, 0, 0},
 	{"S", 400, 0, 0},
@@ -380,6 +383,25 @@ START_TEST(health_follows_the_alarms)
 }
 END_TEST
 
+START_TEST(a_server_that_cannot_write_is_not_healthy)
+{
+	int fd = open_client();
+
+	fake_engine_break(engine, "disk full");
+	get(fd, "/health");
+	ck_assert_int_eq(answer.status, 503);
+	ck_assert_str_eq(answer.body, "{\"health\":\"false\",\"reason\":\"RANGE ERROR:disk full\"}\n");
+	get(fd, "/readyz");
+	ck_assert_int_eq(answer.status, 503);
+	get(fd, "/livez");
+	ck_assert_int_eq(answer.status, 200);
+	fake_engine_break(engine, NULL);
+	get(fd, "/health");
+	ck_assert_int_eq(answer.status, 200);
+	close(fd);
+}
+END_TEST
+
 static void post_large(int fd, size_t value_len)
 {
 	char *body = malloc(value_len + 64);
@@ -405,8 +427,11 @@ START_TEST(a_message_above_the_limit_is_read_and_refused)
 	ck_assert_str_eq(
 		answer.body,
 		"{\"code\":8,\"message\":\"grpc: received message larger than max (526342 vs. 526336)\"}");
+	/* A body is kept up to twice that, however short the message in it may be. */
 	post_large(fd, 4 << 20);
 	ck_assert_int_eq(answer.status, 429);
+	ck_assert_str_eq(answer.body, "{\"code\":8,\"message\":\"grpc: received message larger than max "
+	                              "(4194329 vs. 1052672)\"}");
 	post(fd, "/v3/kv/range", "", NOW);
 	ck_assert_int_eq(answer.status, 200);
 	close(fd);
@@ -714,7 +739,40 @@ START_TEST(a_port_in_use_is_refused)
 
 	snprintf(url, sizeof url, "http://127.0.0.1:%u", http_port(http, 0));
 	config.listeners = url;
-	ck_assert_int_eq(http_start(&config, engine, &other), STATUS_BAD_CONFIG);
+	ck_assert_int_eq(http_start(&config, engine, &other), STATUS_CANNOT_LISTEN);
+}
+END_TEST
+
+START_TEST(a_host_that_is_not_here_is_refused)
+{
+	/* RFC 5737 keeps the first from being anybody's, RFC 6761 the second. */
+	static const char *const BAD[] = {"http://192.0.2.1:0", "http://nobody.invalid:0"};
+	struct http *other;
+
+	config.listeners = BAD[_i];
+	ck_assert_int_eq(http_start(&config, engine, &other), STATUS_CANNOT_LISTEN);
+}
+END_TEST
+
+START_TEST(a_listener_is_named_with_the_port_it_got)
+{
+	static const struct {
+		const char *listener;
+		const char *host;
+		bool is_loopback;
+	} LISTENERS[] = {
+		{"HTTP://127.0.0.2:0/", "127.0.0.2", true},
+		{"http://localhost:0", "localhost", true},
+		{"http://0.0.0.0:0", "0.0.0.0", false},
+		{"http://:0", "", false},
+	};
+	char url[64];
+
+	config.listeners = LISTENERS[_i].listener;
+	restart();
+	snprintf(url, sizeof url, "http://%s:%u", LISTENERS[_i].host, http_port(http, 0));
+	ck_assert_str_eq(http_url(http, 0), url);
+	ck_assert_int_eq(http_is_loopback(http, 0), LISTENERS[_i].is_loopback);
 }
 END_TEST
 
@@ -756,6 +814,7 @@ static Suite *make_suite(void)
 	tcase_add_test(requests, expect_100_continue_is_answered);
 	tcase_add_loop_test(requests, every_path_has_its_answer, 0, COUNT(PATHS));
 	tcase_add_test(requests, health_follows_the_alarms);
+	tcase_add_test(requests, a_server_that_cannot_write_is_not_healthy);
 	tcase_add_test(requests, a_message_above_the_limit_is_read_and_refused);
 	tcase_add_test(requests, only_listed_origins_get_cors_headers);
 	tcase_add_test(requests, other_hosts_are_refused);
@@ -775,6 +834,8 @@ static Suite *make_suite(void)
 	tcase_add_test(life, stopping_with_suspended_requests_waits_for_their_calls);
 	tcase_add_loop_test(life, a_listener_that_is_no_url_is_refused, 0, 6);
 	tcase_add_test(life, a_port_in_use_is_refused);
+	tcase_add_loop_test(life, a_host_that_is_not_here_is_refused, 0, 2);
+	tcase_add_loop_test(life, a_listener_is_named_with_the_port_it_got, 0, 4);
 	tcase_add_test(life, several_listeners_serve_at_once);
 	suite_add_tcase(suite, life);
 	return suite;

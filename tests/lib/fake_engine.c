@@ -28,6 +28,7 @@ struct engine {
 	int64_t started;
 	int64_t pending;
 	enum status_code failure;
+	const char *fault;
 	bool nospace, corrupt;
 	char token[TOKEN_BYTES];
 	int64_t timeout_ms;
@@ -235,6 +236,7 @@ void engine_info(struct engine *engine, struct engine_info *out)
 		.term = 2,
 		.alarm_nospace = engine->nospace,
 		.alarm_corrupt = engine->corrupt,
+		.fault = engine->fault,
 	};
 	pthread_mutex_unlock(&engine->lock);
 }
@@ -331,6 +333,13 @@ void fake_engine_raise(struct engine *engine, bool nospace, bool corrupt)
 	pthread_mutex_lock(&engine->lock);
 	engine->nospace = nospace;
 	engine->corrupt = corrupt;
+	pthread_mutex_unlock(&engine->lock);
+}
+
+void fake_engine_break(struct engine *engine, const char *fault)
+{
+	pthread_mutex_lock(&engine->lock);
+	engine->fault = fault;
 	pthread_mutex_unlock(&engine->lock);
 }
 

@@ -41,6 +41,9 @@ int64_t fake_engine_started(struct engine *engine);
 void fake_engine_fail_with(struct engine *engine, enum status_code code);
 void fake_engine_raise(struct engine *engine, bool nospace, bool corrupt);
 
+/* Says that nothing can be written, and why; NULL: all is well again. */
+void fake_engine_break(struct engine *engine, const char *fault);
+
 /* The token and the time left of the call started last; "" for no token, 0 for
  * no deadline. */
 const char *fake_engine_last_token(struct engine *engine);

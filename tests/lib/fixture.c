@@ -225,7 +225,7 @@ enum status_code fixture_try_range(struct fixture *fx, const Pb__RangeRequest *r
 	enum status_code status = view_refresh(view);
 
 	if (status == STATUS_OK)
-		status = range_run(view, request, view->state.revision, 0, &fx->arena, NULL, response);
+		status = range_run(view, request, view->state.revision, &fx->arena, response);
 	view_rest(view);
 	return status;
 }

@@ -59,7 +59,7 @@ static const Pb__RangeResponse *read_group(struct view *view, int64_t revision, 
 	enum status_code status;
 
 	request->revision = revision;
-	status = range_run(view, request, view->state.revision, 0, arena, NULL, &response);
+	status = range_run(view, request, view->state.revision, arena, &response);
 	ck_assert(status == STATUS_OK || (revision > 0 && status == STATUS_COMPACTED));
 	return response;
 }

@@ -184,7 +184,7 @@ static void read_all(struct run *run)
 	if (status == STATUS_OK) {
 		status = view_refresh(&reader);
 		if (status == STATUS_OK)
-			status = range_run(&reader, request, reader.state.revision, 0, &run->fx.arena, NULL,
+			status = range_run(&reader, request, reader.state.revision, &run->fx.arena,
 			                   &response);
 		view_close(&reader);
 	}
@@ -376,6 +376,22 @@ static void fail_allocation(struct run *run, int64_t at)
 	close_copies(run);
 }
 
+/* Setting the journal's mode answers before it has changed the file. */
+START_TEST(a_new_database_that_was_not_synced_is_not_used)
+{
+	struct fault fault = {.calls = FAULT_SYNC, .at = 1, .loses = true};
+	const char *dir = fixture_path("unsynced");
+	struct store_options options = {.dir = dir, .vfs = FAULT_VFS};
+	struct store *st = NULL;
+
+	fault_vfs_start(dir);
+	fault_vfs_plan(&fault);
+	ck_assert_int_ne(store_open(&options, &st), STATUS_OK);
+	ck_assert(fault_vfs_happened());
+	fault_vfs_plan(NULL);
+}
+END_TEST
+
 START_TEST(a_failing_allocation_is_told_and_survived)
 {
 	struct run run;
@@ -399,6 +415,7 @@ static Suite *make_suite(void)
 
 	tcase_set_timeout(tcase, 3600);
 	tcase_add_loop_test(tcase, a_failing_call_is_told_and_survived, 0, 2 * FAULT_COUNT);
+	tcase_add_test(tcase, a_new_database_that_was_not_synced_is_not_used);
 	tcase_add_test(tcase, a_failing_allocation_is_told_and_survived);
 	suite_add_tcase(suite, tcase);
 	return suite;

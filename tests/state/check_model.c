@@ -85,7 +85,7 @@ static void check_range(struct run *run)
 	enum status_code status = model_range(&run->model, request, &run->fx.arena, &wanted);
 	struct view *view = draw_view(run);
 
-	ck_assert_int_eq(range_run(view, request, view->state.revision, 0, &run->fx.arena, NULL, &found),
+	ck_assert_int_eq(range_run(view, request, view->state.revision, &run->fx.arena, &found),
 	                 status);
 	if (status == STATUS_OK)
 		assert_same_message(&found->base, &wanted->base);

@@ -311,19 +311,21 @@ START_TEST(count_only_gives_no_keys)
 }
 END_TEST
 
-/* What a range costs against the bound: 'rows' of the four keys. */
-static bool is_partial(struct fixture *fx, Pb__RangeRequest *request, size_t rows)
+/* Whether a range is over this budget. */
+static bool is_over(struct fixture *fx, Pb__RangeRequest *request, int64_t rows, int64_t bytes)
 {
 	struct view *view = fixture_reader(fx);
 	Pb__RangeResponse *response = NULL;
-	bool partial = false;
+	enum status_code status;
 
 	ck_assert_int_eq(view_refresh(view), STATUS_OK);
-	ck_assert_int_eq(
-		range_run(view, request, view->state.revision, rows, &fx->arena, &partial, &response),
-		STATUS_OK);
-	ck_assert(partial == (response == NULL));
-	return partial;
+	view->terms = (struct read_terms){.bounded = true, .rows = rows, .bytes = bytes};
+	status = range_run(view, request, view->state.revision, &fx->arena, &response);
+	view->terms = (struct read_terms){0};
+	if (status != STATUS_OK)
+		ck_assert_str_eq(status_code_name(status), "OVER_BUDGET");
+	ck_assert((status == STATUS_OK) == (response != NULL));
+	return status != STATUS_OK;
 }
 
 START_TEST(more_rows_than_allowed_are_left_to_another)
@@ -338,12 +340,67 @@ START_TEST(more_rows_than_allowed_are_left_to_another)
 	counted = make_range(&fx.arena, "a", "z");
 	counted->count_only = true;
 	one = make_range(&fx.arena, "a", NULL);
-	ck_assert(is_partial(&fx, all, 3));
-	ck_assert(!is_partial(&fx, all, 4));
-	ck_assert(is_partial(&fx, counted, 3));
-	ck_assert(!is_partial(&fx, counted, 4));
-	ck_assert(!is_partial(&fx, limited, 4));
-	ck_assert(!is_partial(&fx, one, 1));
+	ck_assert(is_over(&fx, all, 3, 1000));
+	ck_assert(!is_over(&fx, all, 4, 1000));
+	ck_assert(is_over(&fx, counted, 3, 1000));
+	ck_assert(!is_over(&fx, counted, 4, 1000));
+	ck_assert(is_over(&fx, limited, 3, 1000));
+	ck_assert(!is_over(&fx, limited, 4, 1000));
+	ck_assert(is_over(&fx, one, 0, 1000));
+	ck_assert(!is_over(&fx, one, 1, 1000));
+	fixture_close(&fx);
+}
+END_TEST
+
+START_TEST(more_bytes_than_allowed_are_left_to_another)
+{
+	struct fixture fx;
+	Pb__RangeRequest *all, *one;
+
+	open_sample(&fx);
+	all = make_range(&fx.arena, "a", "z");
+	one = make_range(&fx.arena, "a", NULL);
+	ck_assert(is_over(&fx, all, 100, 7));
+	ck_assert(!is_over(&fx, all, 100, 8));
+	ck_assert(is_over(&fx, one, 100, 1));
+	ck_assert(!is_over(&fx, one, 100, 2));
+	/* Values that are not asked for are not read. */
+	all->keys_only = one->keys_only = true;
+	ck_assert(!is_over(&fx, all, 100, 4));
+	ck_assert(!is_over(&fx, one, 100, 1));
+	all->revision = one->revision = 5;
+	ck_assert(!is_over(&fx, all, 100, 4));
+	ck_assert(!is_over(&fx, one, 100, 1));
+	all->sort_target = PB__RANGE_REQUEST__SORT_TARGET__VALUE;
+	ck_assert(is_over(&fx, all, 100, 4));
+	/* The newest value is read on the way to an old one. */
+	one = make_range(&fx.arena, "b", NULL);
+	one->revision = 3;
+	ck_assert(is_over(&fx, one, 100, 2));
+	ck_assert(!is_over(&fx, one, 100, 3));
+	fixture_close(&fx);
+}
+END_TEST
+
+/* Keys born later and keys deleted before are no part of the answer; looking at
+ * them takes as long as if they were. */
+START_TEST(rows_that_an_old_revision_does_not_show_count_too)
+{
+	struct fixture fx;
+	Pb__RangeRequest *request;
+
+	fixture_open(&fx);
+	fixture_put(&fx, "a", "1");
+	fixture_put(&fx, "gone", "1");
+	fixture_delete(&fx, "gone", NULL);
+	fixture_put(&fx, "later", "1");
+	request = make_range(&fx.arena, "a", "z");
+	request->revision = 4;
+	for (int i = 0; i < 2; i++) {
+		request->count_only = i == 1;
+		ck_assert(is_over(&fx, request, 3 * VIEW_OLD_ROW_COST - 1, 1000));
+		ck_assert(!is_over(&fx, request, 3 * VIEW_OLD_ROW_COST, 1000));
+	}
 	fixture_close(&fx);
 }
 END_TEST
@@ -385,8 +442,8 @@ START_TEST(a_response_too_large_for_its_arena_is_refused)
 	open_sample(&fx);
 	arena_init(&small, 500, NULL, 0);
 	ck_assert_int_eq(view_refresh(fixture_reader(&fx)), STATUS_OK);
-	ck_assert_int_eq(range_run(&fx.reader, make_range(&fx.arena, "a", "z"), fx.reader.state.revision, 0,
-	                           &small, NULL, &response),
+	ck_assert_int_eq(range_run(&fx.reader, make_range(&fx.arena, "a", "z"), fx.reader.state.revision,
+	                           &small, &response),
 	                 STATUS_NO_MEMORY);
 	arena_release(&small);
 	ck_assert_str_eq(fixture_get(&fx, "a", 0), "3");
@@ -414,6 +471,8 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, keys_only_leaves_out_the_values);
 	tcase_add_test(tcase, count_only_gives_no_keys);
 	tcase_add_test(tcase, more_rows_than_allowed_are_left_to_another);
+	tcase_add_test(tcase, more_bytes_than_allowed_are_left_to_another);
+	tcase_add_test(tcase, rows_that_an_old_revision_does_not_show_count_too);
 	tcase_add_test(tcase, keys_are_bytes);
 	tcase_add_test(tcase, a_response_too_large_for_its_arena_is_refused);
 	suite_add_tcase(suite, tcase);

@@ -273,16 +273,29 @@ START_TEST(a_single_key_at_a_compacted_revision_is_refused)
 }
 END_TEST
 
-static int64_t count(struct fixture *fx, const struct span *span, int64_t revision, int64_t max)
+static int64_t count(struct fixture *fx, const struct span *span, int64_t revision)
 {
 	int64_t found = -1;
 
 	ck_assert_int_eq(view_refresh(fixture_reader(fx)), STATUS_OK);
-	ck_assert_int_eq(scan_count(&fx->reader, span, revision, max, &found), STATUS_OK);
+	ck_assert_int_eq(scan_count(&fx->reader, span, revision, &found), STATUS_OK);
 	return found;
 }
 
-START_TEST(counting_stops_above_its_limit)
+static enum status_code count_bounded(struct fixture *fx, const struct span *span, int64_t revision,
+                                      int64_t rows)
+{
+	int64_t found = -1;
+	enum status_code status;
+
+	ck_assert_int_eq(view_refresh(fixture_reader(fx)), STATUS_OK);
+	fx->reader.terms = (struct read_terms){.bounded = true, .rows = rows, .bytes = INT64_MAX};
+	status = scan_count(&fx->reader, span, revision, &found);
+	fx->reader.terms = (struct read_terms){0};
+	return status;
+}
+
+START_TEST(counting_stops_above_its_budget)
 {
 	struct fixture fx;
 	struct span every = all(), some = keys("key-00100", "key-00200"), none = keys("x", "y");
@@ -290,15 +303,47 @@ START_TEST(counting_stops_above_its_limit)
 
 	fixture_open(&fx);
 	fill(&fx, MANY, "v");
-	ck_assert_int_eq(count(&fx, &every, 0, INT64_MAX - 1), MANY);
-	ck_assert_int_gt(count(&fx, &every, 0, 100), 100);
-	ck_assert_int_eq(count(&fx, &every, 0, MANY), MANY);
-	ck_assert_int_gt(count(&fx, &every, 0, MANY - 1), MANY - 1);
-	ck_assert_int_eq(count(&fx, &some, 0, INT64_MAX - 1), 100);
-	ck_assert_int_eq(count(&fx, &none, 0, 5), 0);
-	ck_assert_int_eq(count(&fx, &one, 0, 5), 1);
-	ck_assert_int_eq(count(&fx, &every, 101, 1000), 100);
-	ck_assert_int_gt(count(&fx, &every, 101, 50), 50);
+	ck_assert_int_eq(count(&fx, &every, 0), MANY);
+	ck_assert_int_eq(count(&fx, &some, 0), 100);
+	ck_assert_int_eq(count(&fx, &none, 0), 0);
+	ck_assert_int_eq(count(&fx, &one, 0), 1);
+	ck_assert_int_eq(count(&fx, &every, 101), 100);
+	ck_assert_int_eq(count_bounded(&fx, &every, 0, MANY - 1), STATUS_OVER_BUDGET);
+	ck_assert_int_eq(count_bounded(&fx, &every, 0, MANY), STATUS_OK);
+	ck_assert_int_eq(count_bounded(&fx, &one, 0, 0), STATUS_OVER_BUDGET);
+	/* 100 of these are in the answer; all that were made later are looked at. */
+	ck_assert_int_eq(count_bounded(&fx, &every, 101, 2000), STATUS_OVER_BUDGET);
+	ck_assert_int_eq(count_bounded(&fx, &every, 101, VIEW_OLD_ROW_COST * MANY), STATUS_OK);
+	fixture_close(&fx);
+}
+END_TEST
+
+START_TEST(a_walk_that_keeps_its_snapshot_is_not_overtaken)
+{
+	struct fixture fx;
+	struct span span = all();
+	struct scan scan;
+	struct view *reader;
+	int64_t revision, found;
+
+	fixture_open(&fx);
+	fill(&fx, MANY, "v");
+	reader = fixture_reader(&fx);
+	ck_assert_int_eq(view_refresh(reader), STATUS_OK);
+	revision = reader->state.revision;
+	reader->terms = (struct read_terms){.one_snapshot = true};
+	ck_assert_int_eq(scan_begin(&scan, reader, &span, 0), STATUS_OK);
+	take(&scan, 1);
+	scan_end(&scan);
+	ck_assert_int_eq(scan_begin(&scan, reader, &span, 0), STATUS_OK);
+	change_everything(&fx);
+	fixture_compact(&fx, fx.st->saved.revision);
+	fixture_compact_rows(&fx, 1000);
+	ck_assert_int_eq(walk(&scan, "v"), MANY);
+	scan_end(&scan);
+	ck_assert_int_eq(scan_count(reader, &span, revision - 1, &found), STATUS_OK);
+	ck_assert_int_eq(found, MANY - 1);
+	ck_assert_int_eq(reader->state.revision, revision);
 	fixture_close(&fx);
 }
 END_TEST
@@ -311,9 +356,9 @@ START_TEST(a_count_of_more_keys_than_a_slice_is_exact)
 
 	fixture_open(&fx);
 	fill(&fx, VERY_MANY, "");
-	ck_assert_int_eq(count(&fx, &every, 0, INT64_MAX - 1), VERY_MANY);
-	ck_assert_int_eq(count(&fx, &every, 0, VERY_MANY), VERY_MANY);
-	ck_assert_int_gt(count(&fx, &every, 0, VERY_MANY - 1), VERY_MANY - 1);
+	ck_assert_int_eq(count(&fx, &every, 0), VERY_MANY);
+	ck_assert_int_eq(count_bounded(&fx, &every, 0, VERY_MANY), STATUS_OK);
+	ck_assert_int_eq(count_bounded(&fx, &every, 0, VERY_MANY - 1), STATUS_OVER_BUDGET);
 	fixture_close(&fx);
 }
 END_TEST
@@ -332,7 +377,7 @@ START_TEST(a_long_range_answers_as_of_its_start)
 	reader = fixture_reader(&fx);
 	ck_assert_int_eq(view_refresh(reader), STATUS_OK);
 	change_everything(&fx);
-	ck_assert_int_eq(range_run(reader, request, reader->state.revision, 0, &fx.arena, NULL, &response),
+	ck_assert_int_eq(range_run(reader, request, reader->state.revision, &fx.arena, &response),
 	                 STATUS_OK);
 	ck_assert_uint_eq(response->n_kvs, 10);
 	ck_assert(response->more);
@@ -384,7 +429,8 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, a_compaction_that_overtakes_a_walk_ends_it);
 	tcase_add_test(tcase, a_compaction_at_the_walks_revision_does_not_end_it);
 	tcase_add_test(tcase, a_single_key_at_a_compacted_revision_is_refused);
-	tcase_add_test(tcase, counting_stops_above_its_limit);
+	tcase_add_test(tcase, counting_stops_above_its_budget);
+	tcase_add_test(tcase, a_walk_that_keeps_its_snapshot_is_not_overtaken);
 	tcase_add_test(tcase, a_count_of_more_keys_than_a_slice_is_exact);
 	tcase_add_test(tcase, a_long_range_answers_as_of_its_start);
 	tcase_add_test(tcase, a_long_transaction_of_reads_has_one_revision);

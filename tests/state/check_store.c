@@ -87,7 +87,7 @@ START_TEST(a_newer_schema_is_refused)
 	fixture_shut(&fx);
 	run_sql(database_path(&fx), "PRAGMA user_version = 999");
 	options = (struct store_options){.dir = fx.dir};
-	ck_assert_int_eq(store_open(&options, &st), STATUS_BAD_CONFIG);
+	ck_assert_int_eq(store_open(&options, &st), STATUS_BAD_DATABASE);
 	arena_release(&fx.arena);
 }
 END_TEST
@@ -100,7 +100,7 @@ START_TEST(a_database_of_others_is_refused)
 	mkdir(fixture_path("foreign"), 0700);
 	run_sql(fixture_path("foreign/keta.db"), "CREATE TABLE t (a); INSERT INTO t VALUES (1)");
 	options.dir = fixture_path("foreign");
-	ck_assert_int_eq(store_open(&options, &st), STATUS_BAD_CONFIG);
+	ck_assert_int_eq(store_open(&options, &st), STATUS_BAD_DATABASE);
 }
 END_TEST
 
@@ -117,7 +117,7 @@ START_TEST(a_database_of_others_is_left_as_it_was)
 	fd = open(fixture_path("foreign/keta.db"), O_RDONLY | O_CLOEXEC);
 	ck_assert_int_eq(pread(fd, before, sizeof before, 0), sizeof before);
 	options = (struct store_options){.dir = fixture_path("foreign")};
-	ck_assert_int_eq(store_open(&options, &st), STATUS_BAD_CONFIG);
+	ck_assert_int_eq(store_open(&options, &st), STATUS_BAD_DATABASE);
 	ck_assert_int_eq(pread(fd, after, sizeof after, 0), sizeof after);
 	close(fd);
 	ck_assert_mem_eq(after, before, sizeof before);
@@ -137,7 +137,7 @@ START_TEST(a_file_that_is_no_database_is_refused)
 	ck_assert_int_eq(write(fd, junk, sizeof junk), sizeof junk);
 	close(fd);
 	options = (struct store_options){.dir = fixture_path("junk")};
-	ck_assert_int_eq(store_open(&options, &st), STATUS_BAD_CONFIG);
+	ck_assert_int_eq(store_open(&options, &st), STATUS_BAD_DATABASE);
 }
 END_TEST
 
@@ -146,7 +146,29 @@ START_TEST(a_directory_that_cannot_be_made_is_refused)
 	struct store_options options = {.dir = fixture_path("no/such/parent")};
 	struct store *st;
 
-	ck_assert_int_eq(store_open(&options, &st), STATUS_BAD_CONFIG);
+	ck_assert_int_eq(store_open(&options, &st), STATUS_IO_ERROR);
+}
+END_TEST
+
+START_TEST(a_data_directory_that_is_a_file_is_refused)
+{
+	struct store_options options = {.dir = fixture_path("file")};
+	struct store *st;
+
+	close(open(options.dir, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	ck_assert_int_eq(store_open(&options, &st), STATUS_IO_ERROR);
+}
+END_TEST
+
+START_TEST(a_database_that_is_a_directory_is_refused)
+{
+	struct store_options options;
+	struct store *st;
+
+	mkdir(fixture_path("odd"), 0700);
+	mkdir(fixture_path("odd/keta.db"), 0700);
+	options = (struct store_options){.dir = fixture_path("odd")};
+	ck_assert_int_eq(store_open(&options, &st), STATUS_IO_ERROR);
 }
 END_TEST
 
@@ -315,6 +337,8 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, a_database_of_others_is_left_as_it_was);
 	tcase_add_test(tcase, a_file_that_is_no_database_is_refused);
 	tcase_add_test(tcase, a_directory_that_cannot_be_made_is_refused);
+	tcase_add_test(tcase, a_data_directory_that_is_a_file_is_refused);
+	tcase_add_test(tcase, a_database_that_is_a_directory_is_refused);
 	tcase_add_test(tcase, a_rollback_returns_to_the_last_commit);
 	tcase_add_test(tcase, published_scalars_follow_commits_only);
 	tcase_add_test(tcase, a_reader_sees_commits_only);

@@ -407,6 +407,32 @@ START_TEST(deleting_everything_and_putting_starts_the_key_over)
 }
 END_TEST
 
+START_TEST(a_transaction_of_reads_ends_when_it_costs_too_much)
+{
+	struct fixture fx;
+	Pb__TxnRequest *txn;
+	Pb__TxnResponse *response = NULL;
+	struct view *view;
+
+	fixture_open(&fx);
+	fixture_put(&fx, "k", "0123456789");
+	txn = make_txn(&fx.arena);
+	txn_add_compare(&fx.arena, txn, make_compare(&fx.arena, "k", TARGET(VALUE), RESULT(NOT_EQUAL)));
+	txn_add_compare(&fx.arena, txn, make_compare(&fx.arena, "k", TARGET(MOD), RESULT(NOT_EQUAL)));
+	txn_add_success(&fx.arena, txn, &make_range(&fx.arena, "k", NULL)->base);
+	view = fixture_reader(&fx);
+	ck_assert_int_eq(view_refresh(view), STATUS_OK);
+	/* Three rows, of which one comes without its value. */
+	view->terms = (struct read_terms){.bounded = true, .rows = 3, .bytes = 23};
+	ck_assert_int_eq(txn_read(view, txn, &fx.arena, &response), STATUS_OK);
+	view->terms = (struct read_terms){.bounded = true, .rows = 2, .bytes = 23};
+	ck_assert_int_eq(txn_read(view, txn, &fx.arena, &response), STATUS_OVER_BUDGET);
+	view->terms = (struct read_terms){.bounded = true, .rows = 3, .bytes = 22};
+	ck_assert_int_eq(txn_read(view, txn, &fx.arena, &response), STATUS_OVER_BUDGET);
+	fixture_close(&fx);
+}
+END_TEST
+
 START_TEST(kinds_of_transactions_are_told_apart)
 {
 	struct fixture fx;
@@ -415,13 +441,13 @@ START_TEST(kinds_of_transactions_are_told_apart)
 
 	fixture_open(&fx);
 	txn = make_txn(&fx.arena);
-	ck_assert(txn_is_read_only(txn) && txn_is_serializable(txn) && txn_is_short(txn));
+	ck_assert(txn_is_read_only(txn) && txn_is_serializable(txn));
 	range = make_range(&fx.arena, "a", NULL);
 	txn_add_failure(&fx.arena, txn, &range->base);
-	ck_assert(txn_is_read_only(txn) && !txn_is_serializable(txn) && txn_is_short(txn));
+	ck_assert(txn_is_read_only(txn) && !txn_is_serializable(txn));
 	range->serializable = true;
 	range->range_end = make_bytes(&fx.arena, "b");
-	ck_assert(txn_is_read_only(txn) && txn_is_serializable(txn) && !txn_is_short(txn));
+	ck_assert(txn_is_read_only(txn) && txn_is_serializable(txn));
 	txn_add_success(&fx.arena, txn, &make_txn(&fx.arena)->base);
 	ck_assert(!txn_is_read_only(txn));
 	fixture_close(&fx);
@@ -449,6 +475,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, a_transaction_that_fails_half_way_is_undone);
 	tcase_add_test(tcase, the_rest_of_its_batch_is_not_undone);
 	tcase_add_test(tcase, deleting_everything_and_putting_starts_the_key_over);
+	tcase_add_test(tcase, a_transaction_of_reads_ends_when_it_costs_too_much);
 	tcase_add_test(tcase, kinds_of_transactions_are_told_apart);
 	suite_add_tcase(suite, tcase);
 	return suite;
