@@ -64,6 +64,8 @@ static enum status_code read_bytes(const uint8_t *data, size_t size, struct read
 	enum status_code status;
 
 	*reading = (struct reading){.line = 0};
+	/* A byte order mark that begins a key must not begin the file, where it is skipped. */
+	buf_append_byte(&reading->escaped, '\n');
 	status = properties_parse((const char *)data, size, keep, reading, &error);
 	if (status != STATUS_OK && (status != STATUS_BAD_CONFIG || error.line == 0 || error.text == NULL))
 		abort();
