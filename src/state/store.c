@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "state/store.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include "base/logger.h"
 #include "rpc.pb-c.h"
+#include "state/data_dir.h"
 
 /* Keeps the file to this process and the write-ahead log's index in its memory,
  * so that reads make no system call to lock (sqlite.org/vfs.html). */
@@ -26,90 +24,6 @@ static int on_wal(void *arg, sqlite3 *db, const char *name, int pages)
 	(void)name;
 	st->wal_pages = pages;
 	return SQLITE_OK;
-}
-
-static enum status_code refuse_path(const char *message, const char *path, int error)
-{
-	logger_error("store", message, LOG_STR("path", path), LOG_STR("error", strerror(error)), LOG_END);
-	return error == ENOSPC || error == EDQUOT ? STATUS_DISK_FULL : STATUS_IO_ERROR;
-}
-
-/* The directory's own entry must be on disk before anything in it is promised. */
-static enum status_code make_directory(const char *dir)
-{
-	char *parent, *slash;
-	struct stat info;
-	int fd;
-
-	if (mkdir(dir, 0700) != 0) {
-		int error = errno;
-
-		if (stat(dir, &info) == 0)
-			return S_ISDIR(info.st_mode)
-			               ? STATUS_OK
-			               : refuse_path("the data directory is no directory", dir, ENOTDIR);
-		if (error == ENOENT)
-			return refuse_path("cannot create the data directory: its parent must exist", dir,
-			                   error);
-		return refuse_path("cannot create the data directory", dir, error);
-	}
-	parent = strdup(dir);
-	if (parent == NULL)
-		return STATUS_NO_MEMORY;
-	slash = strrchr(parent, '/');
-	if (slash != NULL)
-		slash[1] = '\0';
-	fd = open(slash != NULL ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	free(parent);
-	if (fd >= 0) {
-		fsync(fd);
-		close(fd);
-	}
-	return STATUS_OK;
-}
-
-static enum status_code lock_directory(struct store *st, const char *dir)
-{
-	char path[4096];
-
-	snprintf(path, sizeof path, "%s/keta.lock", dir);
-	st->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (st->lock_fd < 0)
-		return refuse_path("cannot write in the data directory", path, errno);
-	if (flock(st->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-		logger_error("store", "the data directory is in use by another server", LOG_STR("dir", dir),
-		             LOG_END);
-		return STATUS_BUSY;
-	}
-	return STATUS_OK;
-}
-
-/* Who put this server in etcd's place and kept the directory should hear that
- * nothing of it is served. */
-static void note_data_of_etcd(const char *dir)
-{
-	struct stat info;
-	char path[4096];
-
-	snprintf(path, sizeof path, "%s/member", dir);
-	if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
-		logger_warn("store", "the data directory holds data of etcd, which is not read",
-		            LOG_STR("path", path), LOG_END);
-}
-
-/* Before SQLite, whose own message would be that it is "unable to open database file". */
-static enum status_code check_file(const char *path)
-{
-	struct stat info;
-
-	if (stat(path, &info) != 0)
-		return errno == ENOENT ? STATUS_OK : refuse_path("cannot open the database", path, errno);
-	if (!S_ISREG(info.st_mode))
-		return refuse_path("the database is no file", path,
-		                   S_ISDIR(info.st_mode) ? EISDIR : EINVAL);
-	if (access(path, R_OK | W_OK) != 0)
-		return refuse_path("cannot open the database", path, errno);
-	return STATUS_OK;
 }
 
 static enum status_code load_alarms(struct store *st)
@@ -130,7 +44,7 @@ static enum status_code load_alarms(struct store *st)
 
 static enum status_code open_database(struct store *st)
 {
-	enum status_code status = check_file(st->path);
+	enum status_code status = data_dir_check_file(st->path);
 
 	if (status != STATUS_OK)
 		return status;
@@ -177,11 +91,9 @@ enum status_code store_open(const struct store_options *options, struct store **
 		status = STATUS_NO_MEMORY;
 		goto fail;
 	}
-	status = make_directory(options->dir);
+	status = data_dir_make(options->dir);
 	if (status == STATUS_OK)
-		status = lock_directory(st, options->dir);
-	if (status == STATUS_OK)
-		note_data_of_etcd(options->dir);
+		status = data_dir_lock(options->dir, &st->lock_fd);
 	if (status == STATUS_OK)
 		status = open_database(st);
 	if (status != STATUS_OK)
