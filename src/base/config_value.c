@@ -5,15 +5,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/config_table.h"
+#include "base/config_url.h"
 #include "base/duration.h"
 
-enum {
-	HOUR_MS = 3600 * 1000,
-	MAX_PORT = 65535,
-};
+enum { HOUR_MS = 3600 * 1000 };
 
 static enum status_code refuse(struct buf *reason, const char *text)
 {
@@ -95,84 +92,18 @@ static enum status_code parse_list(const struct config_key *key, const char *tex
 	return parse_elements(text, check_name, arena, field, reason);
 }
 
-static bool is_port(const char *text, const char *end)
+static enum status_code parse_origins(const struct config_key *key, const char *text, struct arena *arena,
+                                      void *field, struct buf *reason)
 {
-	long port = 0;
-
-	if (text == end || end - text > 5)
-		return false;
-	for (; text < end; text++) {
-		if (!isdigit((unsigned char)*text))
-			return false;
-		port = port * 10 + (*text - '0');
-	}
-	return port <= MAX_PORT;
-}
-
-/* HOST:PORT, a single '/' behind it let pass. IPv6 addresses have brackets. */
-static bool is_authority(const char *text, const char *end)
-{
-	const char *colon;
-
-	if (end > text && end[-1] == '/')
-		end--;
-	colon = memrchr(text, ':', (size_t)(end - text));
-	if (colon == NULL || !is_port(colon + 1, end))
-		return false;
-	for (const char *c = text; c < colon; c++)
-		if (!isgraph((unsigned char)*c) || strchr("/?#@\\\"", *c) != NULL)
-			return false;
-	if (*text == '[')
-		return colon - text > 2 && colon[-1] == ']';
-	return memchr(text, ':', (size_t)(colon - text)) == NULL;
-}
-
-/* Schemes are the same in capitals (RFC 3986, 3.1). */
-static bool has_scheme(const char *text, size_t len, const char *scheme)
-{
-	return len >= strlen(scheme) && strncasecmp(text, scheme, strlen(scheme)) == 0;
-}
-
-static const char NOT_A_URL[] = "must be URLs of the form http://HOST:PORT, parted by commas";
-
-static const char *check_authority(const char *text, const char *end)
-{
-	const char *bracket = memchr(text, ']', (size_t)(end - text));
-	const char *host_end = bracket != NULL ? bracket : text;
-
-	if (is_authority(text, end))
-		return NULL;
-	if (memchr(host_end, ':', (size_t)(end - host_end)) == NULL)
-		return "must be URLs of the form http://HOST:PORT, parted by commas; the port is missing";
-	return NOT_A_URL;
-}
-
-static const char *check_url(const char *text, size_t len)
-{
-	size_t scheme = has_scheme(text, len, "http://")    ? strlen("http://")
-	                : has_scheme(text, len, "https://") ? strlen("https://")
-	                                                    : 0;
-
-	if (scheme == 0 || text[scheme] == ':')
-		return NOT_A_URL;
-	return check_authority(text + scheme, text + len);
-}
-
-/* What is bound is parsed once more, by the listener; here it is only refused in time. */
-static const char *check_listener(const char *text, size_t len)
-{
-	if (has_scheme(text, len, "https://"))
-		return CONFIG_NO_TLS;
-	if (!has_scheme(text, len, "http://"))
-		return NOT_A_URL;
-	return check_authority(text + strlen("http://"), text + len);
+	(void)key;
+	return parse_elements(text, config_check_origin, arena, field, reason);
 }
 
 static enum status_code parse_urls(const struct config_key *key, const char *text, struct arena *arena,
                                    void *field, struct buf *reason)
 {
 	(void)key;
-	return parse_elements(text, check_url, arena, field, reason);
+	return parse_elements(text, config_check_url, arena, field, reason);
 }
 
 static enum status_code parse_listeners(const struct config_key *key, const char *text, struct arena *arena,
@@ -181,7 +112,7 @@ static enum status_code parse_listeners(const struct config_key *key, const char
 	(void)key;
 	if (*text == '\0')
 		return refuse(reason, "must not be empty");
-	return parse_elements(text, check_listener, arena, field, reason);
+	return parse_elements(text, config_check_listener, arena, field, reason);
 }
 
 bool config_parse_flag(const char *text, bool *out)
@@ -325,6 +256,7 @@ static enum status_code parse_retention(const struct config_key *key, const char
 const struct config_type config_type_text = {"text", parse_text};
 const struct config_type config_type_any = {"text", parse_any};
 const struct config_type config_type_list = {"list", parse_list};
+const struct config_type config_type_origins = {"list", parse_origins};
 const struct config_type config_type_listeners = {"URLs", parse_listeners};
 const struct config_type config_type_urls = {"URLs", parse_urls};
 const struct config_type config_type_flag = {"true or false", parse_flag};

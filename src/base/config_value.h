@@ -29,6 +29,7 @@ struct config_type {
 extern const struct config_type config_type_text;      /* const char *, not empty */
 extern const struct config_type config_type_any;       /* const char *, may be empty */
 extern const struct config_type config_type_list;      /* const char *, blanks around commas removed */
+extern const struct config_type config_type_origins;   /* the same; origins or '*' */
 extern const struct config_type config_type_listeners; /* the same; http URLs, at least one */
 extern const struct config_type config_type_urls;      /* the same; http and https URLs, or none */
 extern const struct config_type config_type_flag;      /* bool */

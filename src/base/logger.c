@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/utf8.h"
 
 enum { LINES_PER_SECOND = 10 };
 
@@ -56,13 +57,66 @@ static void append_time(struct buf *line)
 	struct tm utc;
 
 	gmtime_r(&seconds, &utc);
-	buf_printf(line, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
-	           utc.tm_hour, utc.tm_min, utc.tm_sec, (int)(ms % 1000));
+	buf_printf(line, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", utc.tm_year + 1900, utc.tm_mon + 1,
+	           utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec, (int)(ms % 1000));
 }
 
-static void append_json(struct buf *line, const char *text)
+/* The code of a character of 'len' bytes. */
+static uint32_t decode(const uint8_t *text, size_t len)
 {
-	buf_append_json(line, text, strlen(text));
+	static const uint8_t FIRST_BITS[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+	uint32_t code = text[0] & FIRST_BITS[len];
+
+	for (size_t i = 1; i < len; i++)
+		code = code << 6 | (text[i] & 0x3f);
+	return code;
+}
+
+/* What a terminal or a viewer obeys instead of showing it: the controls (U+009B
+ * begins a terminal's commands as ESC [ does), ends of lines, and marks that
+ * turn the direction of the text around them. */
+static bool is_command(uint32_t code)
+{
+	return code < ' ' || (code >= 0x7f && code <= 0x9f) || code == 0x61c ||
+	       (code >= 0x200e && code <= 0x200f) || (code >= 0x2028 && code <= 0x202e) ||
+	       (code >= 0x2066 && code <= 0x2069);
+}
+
+static void append_character(struct buf *line, const uint8_t *text, size_t len)
+{
+	uint32_t code = decode(text, len);
+
+	if (code == '"' || code == '\\')
+		buf_append_byte(line, '\\');
+	if (code == '\n')
+		buf_append_text(line, "\\n");
+	else if (is_command(code))
+		buf_printf(line, "\\u%04x", (unsigned)code);
+	else
+		buf_append(line, text, len);
+}
+
+/* A JSON string, for both formats. It escapes more than an answer to a client
+ * does (buf_append_json), for it may be shown at a terminal. */
+static void append_quoted(struct buf *line, const char *text)
+{
+	const uint8_t *at = (const uint8_t *)text;
+	size_t left = strlen(text);
+
+	buf_append_byte(line, '"');
+	while (left > 0) {
+		size_t len = utf8_sequence(at, left);
+
+		if (len > 0) {
+			append_character(line, at, len);
+		} else {
+			buf_append_text(line, "\xef\xbf\xbd");
+			len = 1;
+		}
+		at += len;
+		left -= len;
+	}
+	buf_append_byte(line, '"');
 }
 
 static bool is_plain(const char *text)
@@ -81,22 +135,22 @@ static void append_text_field(struct buf *line, const struct log_field *field)
 	else if (field->text[0] != '\0' && is_plain(field->text))
 		buf_append_text(line, field->text);
 	else
-		append_json(line, field->text);
+		append_quoted(line, field->text);
 }
 
 static void append_json_field(struct buf *line, const struct log_field *field)
 {
 	buf_append_byte(line, ',');
-	append_json(line, field->name);
+	append_quoted(line, field->name);
 	buf_append_byte(line, ':');
 	if (field->text == NULL)
 		buf_append_i64(line, field->number);
 	else
-		append_json(line, field->text);
+		append_quoted(line, field->text);
 }
 
-static void format_text(struct buf *line, enum logger_level level, const char *component, const char *message,
-                        const struct log_field *fields, unsigned left_out)
+static void format_text(struct buf *line, enum logger_level level, const char *component,
+                        const char *message, const struct log_field *fields, unsigned left_out)
 {
 	append_time(line);
 	buf_printf(line, " %-5s %s: %s", NAMES[level], component, message);
@@ -106,15 +160,15 @@ static void format_text(struct buf *line, enum logger_level level, const char *c
 		buf_printf(line, " left_out=%u", left_out);
 }
 
-static void format_json(struct buf *line, enum logger_level level, const char *component, const char *message,
-                        const struct log_field *fields, unsigned left_out)
+static void format_json(struct buf *line, enum logger_level level, const char *component,
+                        const char *message, const struct log_field *fields, unsigned left_out)
 {
 	buf_append_text(line, "{\"time\":\"");
 	append_time(line);
 	buf_printf(line, "\",\"level\":\"%s\",\"component\":", NAMES[level]);
-	append_json(line, component);
+	append_quoted(line, component);
 	buf_append_text(line, ",\"message\":");
-	append_json(line, message);
+	append_quoted(line, message);
 	for (; fields->name != NULL; fields++)
 		append_json_field(line, fields);
 	if (left_out > 0)

@@ -6,8 +6,9 @@
  *     logger_warn("engine", "slow request", LOG_STR("method", name), LOG_I64("took_ms", ms), LOG_END);
  *
  * People at a terminal get text, everything else gets a JSON object per line.
- * Values are escaped, so that no input can forge a line or a field. Keys and
- * values of the store, passwords and tokens are never logged.
+ * Values are escaped, so that no input can forge a line or a field, nor command
+ * the terminal that shows it. Keys and values of the store, passwords and
+ * tokens are never logged.
  *
  * Any thread may log. A line is one write(2) to standard error. A call site
  * that logs more than a few lines a second is quiet for the rest of it, and its
@@ -52,13 +53,14 @@ bool logger_is_on(enum logger_level level);
 void logger_write(enum logger_level level, struct logger_site *site, const char *component,
                   const char *message, const struct log_field *fields);
 
-/* A statement. The fields are not evaluated when the level is off. */
+/* A statement. The fields are not evaluated when the level is off. The list ends
+ * by itself too: one that forgot LOG_END would be read past its end. */
 #define logger_at(level, component, message, ...)                                                        \
 	do {                                                                                             \
 		static struct logger_site logger_site_here;                                              \
 		if (logger_is_on(level))                                                                 \
 			logger_write((level), &logger_site_here, (component), (message),                 \
-			             (const struct log_field[]){__VA_ARGS__});                           \
+			             (const struct log_field[]){__VA_ARGS__, LOG_END});                           \
 	} while (0)
 #define logger_debug(component, ...) logger_at(LOGGER_DEBUG, component, __VA_ARGS__)
 #define logger_info(component, ...) logger_at(LOGGER_INFO, component, __VA_ARGS__)

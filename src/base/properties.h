@@ -9,8 +9,9 @@
  *     text = tab\tb\u00e4r    \t \n \r \f \uXXXX; '\' before any other
  *                             character stands for that character
  *
- * The text is UTF-8; a byte order mark before it is let pass. White space after a value is part of it. A key may come
- * twice: each is reported, and the last one counts for Java.
+ * The text is UTF-8; a byte order mark before it is let pass. White space after
+ * a value is part of it. A key may come twice: each is reported, and the last
+ * one counts for Java.
  */
 #ifndef KETA_PROPERTIES_H
 #define KETA_PROPERTIES_H

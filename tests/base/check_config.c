@@ -325,6 +325,16 @@ static const struct {
 	{"--listen-client-urls http://::1:1", STATUS_BAD_CONFIG, "http://HOST:PORT"},
 	{"--listen-client-urls http://[::1:1", STATUS_BAD_CONFIG, "http://HOST:PORT"},
 	{"--listen-client-urls a:1", STATUS_BAD_CONFIG, "http://HOST:PORT"},
+	{"--listen-client-urls http://[zz]:1", STATUS_BAD_CONFIG, "no IP address"},
+	{"--listen-client-urls http://[1.2.3.4]:1", STATUS_BAD_CONFIG, "no IP address"},
+	{"--listen-client-urls http://[::1%]:1", STATUS_BAD_CONFIG, "no IP address"},
+	{"--listen-client-urls http://300.1.1.1:1", STATUS_BAD_CONFIG, "no IP address"},
+	{"--listen-client-urls http://127.1:1", STATUS_BAD_CONFIG, "no IP address"},
+	{"--advertise-client-urls http://[::g]:1", STATUS_BAD_CONFIG, "no IP address"},
+	{"--cors http://good.example/", STATUS_BAD_CONFIG, "must be * or origins"},
+	{"--cors http://good.example,also.example", STATUS_BAD_CONFIG, "must be * or origins"},
+	{"--cors http://", STATUS_BAD_CONFIG, "must be * or origins"},
+	{"--cors ://good.example", STATUS_BAD_CONFIG, "must be * or origins"},
 	{"--listen-client-urls unix:///x", STATUS_BAD_CONFIG, "http://HOST:PORT"},
 	{"--listen-client-urls http://a:1,", STATUS_BAD_CONFIG, "must not end with a comma"},
 	{"--listen-client-urls http://a:1,,http://b:1", STATUS_BAD_CONFIG, "without empty elements"},
@@ -385,6 +395,26 @@ START_TEST(what_is_wrong_is_refused_and_named)
 
 	ck_assert_int_eq(status, REFUSED[_i].status);
 	expect_refusal(status, REFUSED[_i].text);
+}
+END_TEST
+
+static const char *const TAKEN[] = {
+	"--listen-client-urls http://127.0.0.1:0,http://[::1]:0",
+	"--listen-client-urls http://[::ffff:10.0.0.1]:1,http://[fe80::1%eth0]:1",
+	"--listen-client-urls HTTP://localhost:2379/,http://:2380",
+	"--listen-client-urls http://10.example:1,http://a_b.c-d:65535",
+	"--advertise-client-urls https://keta.example:443,http://[2001:db8::1]:2379/",
+	"--advertise-client-urls=",
+	"--cors=",
+	"--cors http://good.example,https://also.example:9090,http://[::1]:8080",
+	"--cors chrome-extension://abcdefghijklmnop",
+	"--cors *",
+};
+
+START_TEST(addresses_names_and_origins_are_taken)
+{
+	expect_run(TAKEN[_i]);
+	ck_assert_str_eq(said(), "");
 }
 END_TEST
 
@@ -650,6 +680,8 @@ static Suite *make_suite(void)
 	ADD_TABLE(the_mode_says_what_retention_means, COMPACTIONS);
 	ADD_TABLE(durations_are_gos, DURATIONS);
 	ADD_TABLE(what_is_wrong_is_refused_and_named, REFUSED);
+	tcase_add_loop_test(tcase, addresses_names_and_origins_are_taken, 0,
+	                    (int)(sizeof TAKEN / sizeof *TAKEN));
 	tcase_add_test(tcase, what_changes_nothing_is_taken);
 	tcase_add_test(tcase, a_flag_without_effect_is_noted);
 	tcase_add_test(tcase, all_that_is_wrong_is_said_at_once_with_its_place);

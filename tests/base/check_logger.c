@@ -137,6 +137,41 @@ START_TEST(no_value_forges_a_line_or_a_field_of_json)
 }
 END_TEST
 
+/* DEL; CSI as one character; a line separator; marks that turn the direction of what follows. */
+static const char COMMANDS[] = "a\177b\302\233"
+			       "31m\302\200\342\200\250\342\200\256\342\201\246\342\200\216\330\234z";
+
+START_TEST(no_value_commands_a_terminal)
+{
+	static const char ESCAPED[] = "a\\u007fb\\u009b31m\\u0080\\u2028\\u202e\\u2066\\u200e\\u061cz";
+	enum logger_format format = _i == 0 ? LOGGER_TEXT : LOGGER_JSON;
+
+	logger_init(LOGGER_INFO, format);
+	logger_info("edge", "refused", LOG_STR("host", COMMANDS), LOG_END);
+	ck_assert_ptr_nonnull(strstr(logged(), ESCAPED));
+	for (const char *c = logged(); *c != '\0'; c++)
+		ck_assert(*c == '\n' || (*c >= ' ' && *c < 0x7f));
+}
+END_TEST
+
+START_TEST(letters_of_all_languages_are_shown_as_they_are)
+{
+	logger_init(LOGGER_INFO, LOGGER_TEXT);
+	logger_info("store", "opened", LOG_STR("path", "/b\303\244r/\342\202\254/\360\237\230\200\302\240"),
+	            LOG_END);
+	ck_assert_ptr_nonnull(
+		strstr(logged(), " path=\"/b\303\244r/\342\202\254/\360\237\230\200\302\240\"\n"));
+}
+END_TEST
+
+START_TEST(a_list_of_fields_ends_by_itself)
+{
+	logger_init(LOGGER_INFO, LOGGER_TEXT);
+	logger_info("main", "ready", LOG_I64("port", 2379));
+	ck_assert_ptr_nonnull(strstr(logged(), " info  main: ready port=2379\n"));
+}
+END_TEST
+
 static int evaluated;
 
 static int64_t evaluate(void)
@@ -217,6 +252,9 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, what_is_no_terminal_gets_json);
 	tcase_add_test(tcase, no_value_forges_a_line_or_a_field_of_text);
 	tcase_add_test(tcase, no_value_forges_a_line_or_a_field_of_json);
+	tcase_add_loop_test(tcase, no_value_commands_a_terminal, 0, 2);
+	tcase_add_test(tcase, letters_of_all_languages_are_shown_as_they_are);
+	tcase_add_test(tcase, a_list_of_fields_ends_by_itself);
 	tcase_add_test(tcase, below_the_level_nothing_is_logged_or_evaluated);
 	tcase_add_test(tcase, a_busy_site_is_quiet_and_says_how_many_were_left_out);
 	tcase_add_test(tcase, logging_leaves_errno_alone);
