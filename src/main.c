@@ -97,16 +97,13 @@ static enum status_code check_open_files(void)
 static enum status_code start(struct server *server)
 {
 	struct store_options options = {.dir = server->config->data_dir};
-	struct store_state state;
-	bool nospace, corrupt;
 	enum status_code status = check_open_files();
 
 	if (status == STATUS_OK)
 		status = store_open(&options, &server->store);
 	if (status != STATUS_OK)
 		return status;
-	store_published(server->store, &state, &nospace, &corrupt);
-	status = embedded_log_open(state.applied_offset, MAX_QUEUED_BYTES, &server->log);
+	status = embedded_log_open(server->store->saved.applied_offset, MAX_QUEUED_BYTES, &server->log);
 	if (status == STATUS_OK)
 		status = engine_start(server->config, server->log, server->store, &server->engine);
 	if (status == STATUS_OK)

@@ -6,7 +6,6 @@
 #include "engine/handlers.h"
 #include "engine/internal.h"
 #include "state/maintenance.h"
-#include "state/write.h"
 
 static bool run_get_alarms(struct engine *engine, struct reader *reader, struct call *call)
 {
@@ -18,7 +17,7 @@ static bool run_get_alarms(struct engine *engine, struct reader *reader, struct 
 	if (response == NULL)
 		return call_fail(call, STATUS_NO_MEMORY, NULL);
 	pb__alarm_response__init(response);
-	response->header = write_header(reader->view.state.revision, &call->arena);
+	response->header = view_header(reader->view.state.revision, &call->arena);
 	if (status == STATUS_OK)
 		status = maintenance_read_alarms(&reader->view, request->alarm, &call->arena, &response->n_alarms,
 		                                 &response->alarms);
@@ -81,7 +80,7 @@ static enum status_code fill_status(struct engine *engine, struct view *view, st
 	int64_t wal_bytes;
 	enum status_code status;
 
-	response->header = write_header(view->state.revision, arena);
+	response->header = view_header(view->state.revision, arena);
 	response->downgradeinfo = arena_alloc(arena, sizeof *response->downgradeinfo);
 	response->version = arena_strdup(arena, ETCD_SERVER_VERSION);
 	response->storageversion = arena_strdup(arena, ETCD_STORAGE_VERSION);
@@ -124,7 +123,7 @@ static bool run_member_list(struct engine *engine, struct reader *reader, struct
 		return call_fail(call, status != STATUS_OK ? status : STATUS_NO_MEMORY, NULL);
 	pb__member_list_response__init(response);
 	/* etcd's cluster service names no revision. */
-	response->header = write_header(0, &call->arena);
+	response->header = view_header(0, &call->arena);
 	if (response->header != NULL) {
 		response->header->cluster_id = atomic_load(&engine->cluster_id);
 		response->header->member_id = atomic_load(&engine->member_id);

@@ -6,7 +6,6 @@
  * compaction drops and what the write-ahead log holds too much of is its work
  * as well, in small steps between two batches.
  */
-#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -29,7 +28,6 @@ enum {
 struct item {
 	struct call *call; /* of this node and still waiting, or NULL */
 	struct applied applied;
-	int64_t offset;
 };
 
 struct applier {
@@ -53,45 +51,53 @@ static void note_alarm(const char *kind, bool before, bool now)
 
 static void publish(struct engine *engine)
 {
-	struct store_state state;
-	bool nospace, corrupt;
+	const struct store *st = engine->store;
+	const struct store_state *state = &st->saved;
+	bool nospace = st->saved_nospace, corrupt = st->saved_corrupt;
 
-	store_published(engine->store, &state, &nospace, &corrupt);
-	atomic_store(&engine->cluster_id, state.cluster_id);
-	atomic_store(&engine->member_id, state.member_id);
-	atomic_store(&engine->term, state.term);
-	atomic_store(&engine->compact_revision, state.compact_revision);
-	atomic_store(&engine->logical_bytes, state.logical_bytes);
-	atomic_store(&engine->revision, state.revision);
+	atomic_store(&engine->cluster_id, state->cluster_id);
+	atomic_store(&engine->member_id, state->member_id);
+	atomic_store(&engine->term, state->term);
+	atomic_store(&engine->compact_revision, state->compact_revision);
+	atomic_store(&engine->logical_bytes, state->logical_bytes);
+	atomic_store(&engine->revision, state->revision);
 	if (nospace)
 		atomic_store(&engine->alarm_proposed, false);
 	note_alarm("NOSPACE", atomic_exchange(&engine->alarm_nospace, nospace), nospace);
 	note_alarm("CORRUPT", atomic_exchange(&engine->alarm_corrupt, corrupt), corrupt);
-	atomic_store(&engine->applied_offset, state.applied_offset);
+	atomic_store(&engine->applied_offset, state->applied_offset);
 }
 
-static enum status_code apply_record(struct applier *applier, size_t at, bool undoable)
+/* Decodes a record and finds the call that waits for it. */
+static enum status_code read_record(struct applier *applier, size_t at, Pb__Record **rec)
 {
 	struct engine *engine = applier->engine;
 	const struct log_record *raw = &applier->records[at];
 	struct item *item = &applier->items[at];
-	int64_t started_us = clock_us();
-	Pb__Record *rec;
 	enum status_code status;
 
 	/* Nothing of the last record is needed: what its call is told lives in the call. */
 	arena_reset(&applier->scratch);
-	status = record_unpack(raw->data, raw->len, &applier->scratch, &rec);
+	status = record_unpack(raw->data, raw->len, &applier->scratch, rec);
+	if (status == STATUS_OK && item->call == NULL && (*rec)->incarnation == engine->incarnation)
+		item->call = propose_take(engine, (*rec)->sequence);
+	return status;
+}
+
+static enum status_code apply_record(struct applier *applier, size_t at, bool undoable)
+{
+	int64_t offset = applier->records[at].offset;
+	struct item *item = &applier->items[at];
+	int64_t started_us = clock_us();
+	Pb__Record *rec;
+	enum status_code status = read_record(applier, at, &rec);
 
 	if (status != STATUS_OK) {
-		logger_error("applier", "a log record could not be read", LOG_I64("offset", raw->offset),
+		logger_error("applier", "a log record could not be read", LOG_I64("offset", offset),
 		             LOG_STR("error", status_code_name(status)), LOG_END);
 		return status;
 	}
-	item->offset = raw->offset;
-	if (item->call == NULL && rec->incarnation == engine->incarnation)
-		item->call = propose_take(engine, rec->sequence);
-	status = apply(engine->store, rec, raw->offset, undoable,
+	status = apply(applier->engine->store, rec, offset, undoable,
 	               item->call != NULL ? &item->call->arena : &applier->scratch, &item->applied);
 	metric_observe(METRIC_APPLY_SECONDS, clock_us() - started_us);
 	return status;
@@ -178,19 +184,11 @@ static void note_outcome(struct engine *engine, enum status_code status)
 /* Calls wait for the records behind the one that failed, too. */
 static void take_rest(struct applier *applier)
 {
-	struct engine *engine = applier->engine;
+	Pb__Record *rec;
 
-	for (size_t i = 0; i < applier->count; i++) {
-		const struct log_record *raw = &applier->records[i];
-		struct item *item = &applier->items[i];
-		Pb__Record *rec;
-
-		arena_reset(&applier->scratch);
-		if (item->call == NULL &&
-		    record_unpack(raw->data, raw->len, &applier->scratch, &rec) == STATUS_OK &&
-		    rec->incarnation == engine->incarnation)
-			item->call = propose_take(engine, rec->sequence);
-	}
+	for (size_t i = 0; i < applier->count; i++)
+		if (applier->items[i].call == NULL)
+			read_record(applier, i, &rec); /* one that cannot be read has no call to be found */
 }
 
 static void run_batch(struct applier *applier)
@@ -288,8 +286,6 @@ static void probe(struct applier *applier)
 
 	if (status == STATUS_OK)
 		status = store_commit(st);
-	else
-		store_rollback(st);
 	if (status == STATUS_OK)
 		note_outcome(applier->engine, status);
 }

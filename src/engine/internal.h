@@ -3,6 +3,7 @@
  * The engine's inside: what its files share and no edge sees.
  *
  *   call.c         the life of a call
+ *   dispatch.c     starting and ending one
  *   kv.c, admin.c  a handler per RPC
  *   validate.c     refusals that need no state
  *   propose.c      a write becomes a record; the table of those that wait
@@ -34,8 +35,6 @@ enum {
 	ENGINE_TIMEOUT_MS = 7000,
 	/* What a response may take; a range that needs more must be paged. */
 	ENGINE_RESPONSE_CAP_BYTES = 1 << 30,
-	/* Rows that an event loop may read for one call: some 100 microseconds. */
-	ENGINE_INLINE_ROWS = 100,
 	ENGINE_READER_THREADS = 2,
 	/* Long reads that may wait for a thread. */
 	ENGINE_READS_MAX = 1000,

@@ -14,8 +14,9 @@
 #include "state/txn.h"
 
 enum {
-	/* Of keys and values, that an event loop may read for one call: what copying and encoding them
-	 * takes is of the order of ENGINE_INLINE_ROWS. */
+	/* What an event loop may read for one call: rows stepped over, some 100 microseconds, and bytes
+	 * of keys and values, which take about as long to copy and encode. */
+	INLINE_ROWS = 100,
 	INLINE_BYTES = 64 * 1024,
 	/* Of a long read that compactions overtake. The last keeps one snapshot: it holds up the
 	 * write-ahead log for as long as it takes, which is better than a wrong refusal. */
@@ -99,7 +100,7 @@ static bool run_here(struct engine *engine, struct reader *reader, struct call *
 {
 	static const struct read_terms terms = {
 		.bounded = true,
-		.rows = ENGINE_INLINE_ROWS,
+		.rows = INLINE_ROWS,
 		.bytes = INLINE_BYTES,
 	};
 	enum status_code status = attempt(reader, call, run, &terms);

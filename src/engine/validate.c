@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+
 enum status_code validate_range(const Pb__RangeRequest *request)
 {
 	if (request->key.len == 0)
@@ -102,31 +104,23 @@ static void footprint_release(struct footprint *print)
 	*print = (struct footprint){0};
 }
 
-static int compare_keys(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
-{
-	size_t len = a_len < b_len ? a_len : b_len;
-	int order = len > 0 ? memcmp(a, b, len) : 0;
-
-	return order != 0 ? order : (a_len > b_len) - (a_len < b_len);
-}
-
 static int compare_puts(const void *left, const void *right)
 {
 	const struct put *a = left, *b = right;
 
-	return compare_keys(a->key, a->len, b->key, b->len);
+	return bytes_compare(a->key, a->len, b->key, b->len);
 }
 
 static int compare_begins(const void *left, const void *right)
 {
 	const struct deletion *a = left, *b = right;
 
-	return compare_keys(a->begin, a->begin_len, b->begin, b->begin_len);
+	return bytes_compare(a->begin, a->begin_len, b->begin, b->begin_len);
 }
 
 static bool ends_later(const struct deletion *a, const struct deletion *b)
 {
-	int order = compare_keys(a->end, a->end_len, b->end, b->end_len);
+	int order = bytes_compare(a->end, a->end_len, b->end, b->end_len);
 
 	return order > 0 || (order == 0 && a->inclusive && !b->inclusive);
 }
@@ -143,7 +137,7 @@ static bool is_deleted(const struct footprint *print, const struct put *put)
 		size_t middle = low + (high - low) / 2;
 		const struct deletion *deletion = &print->deletions[middle];
 
-		if (compare_keys(deletion->begin, deletion->begin_len, put->key, put->len) <= 0)
+		if (bytes_compare(deletion->begin, deletion->begin_len, put->key, put->len) <= 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -151,7 +145,7 @@ static bool is_deleted(const struct footprint *print, const struct put *put)
 	if (low == 0)
 		return false;
 	last = &print->deletions[print->deletions[low - 1].farthest];
-	order = compare_keys(put->key, put->len, last->end, last->end_len);
+	order = bytes_compare(put->key, put->len, last->end, last->end_len);
 	return order < 0 || (order == 0 && last->inclusive);
 }
 
@@ -270,7 +264,7 @@ static bool make_deletion(const Pb__DeleteRangeRequest *request, struct deletion
 		.end_len = point ? request->key.len : request->range_end.len,
 		.inclusive = point,
 	};
-	return point || compare_keys(deletion->begin, deletion->begin_len, deletion->end, deletion->end_len) < 0;
+	return point || bytes_compare(deletion->begin, deletion->begin_len, deletion->end, deletion->end_len) < 0;
 }
 
 static enum status_code collect_deletions(Pb__RequestOp *const *ops, size_t count, struct footprint *print)

@@ -78,7 +78,7 @@ static enum status_code apply_compaction(struct store *st, const Pb__CompactionR
 	if (response == NULL)
 		return STATUS_NO_MEMORY;
 	pb__compaction_response__init(response);
-	response->header = write_header(st->view.state.revision, arena);
+	response->header = view_header(st->view.state.revision, arena);
 	if (response->header == NULL)
 		return STATUS_NO_MEMORY;
 	status = compact_apply(st, request->revision);

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "state/write.h"
 
 /* Makes room for one more item in a growing array of the arena. */
 static void *grow(struct arena *arena, void *items, size_t count, size_t item_size)
@@ -95,7 +94,7 @@ static Pb__AlarmResponse *make_response(const Pb__AlarmRequest *request, struct 
 	if (response == NULL)
 		return NULL;
 	pb__alarm_response__init(response);
-	response->header = write_header(0, arena);
+	response->header = view_header(0, arena);
 	response->alarms = arena_alloc(arena, sizeof *response->alarms);
 	if (response->header == NULL || response->alarms == NULL)
 		return NULL;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "state/scan.h"
 
 enum { FIRST_ROWS = 16 };
@@ -58,10 +59,7 @@ static bool limits_early(const Pb__RangeRequest *request)
 
 static int compare_bytes(const ProtobufCBinaryData *a, const ProtobufCBinaryData *b)
 {
-	size_t len = a->len < b->len ? a->len : b->len;
-	int order = len > 0 ? memcmp(a->data, b->data, len) : 0;
-
-	return order != 0 ? order : (a->len > b->len) - (a->len < b->len);
+	return bytes_compare(a->data, a->len, b->data, b->len);
 }
 
 static int compare_numbers(int64_t a, int64_t b)
@@ -224,12 +222,9 @@ enum status_code range_run(struct view *view, const Pb__RangeRequest *request, i
 	if (response == NULL)
 		return STATUS_NO_MEMORY;
 	pb__range_response__init(response);
-	response->header = arena_alloc(arena, sizeof *response->header);
+	response->header = view_header(newest, arena);
 	if (response->header == NULL)
 		return STATUS_NO_MEMORY;
-	pb__response_header__init(response->header);
-	response->header->revision = newest;
-
 	status = request->count_only ? count_span(&collect, &collect.span) : collect_rows(&collect);
 	if (status != STATUS_OK)
 		return status;

@@ -81,9 +81,9 @@ static enum status_code open_slice(struct scan *scan)
 	scan->historical = !is_newest(scan);
 	start_slice(scan);
 	if (scan->historical) {
-		if (scan->revision < view->state.compact_revision)
-			return STATUS_COMPACTED;
-		status = view_last_id(view, scan->revision, &scan->last_id);
+		status = check_revision(scan);
+		if (status == STATUS_OK)
+			status = view_last_id(view, scan->revision, &scan->last_id);
 	}
 	if (status != STATUS_OK)
 		return status;
@@ -155,13 +155,18 @@ static enum status_code remember(struct scan *scan, const uint8_t *key, size_t l
 	return STATUS_OK;
 }
 
+static bool is_canceled(const struct view *view)
+{
+	return view->canceled != NULL && atomic_load(view->canceled);
+}
+
 /* Gives the snapshot back and goes on in another, unless it is to be kept. */
 static enum status_code next_slice(struct scan *scan)
 {
 	struct view *view = scan->view;
 	enum status_code status;
 
-	if (view->canceled != NULL && atomic_load(view->canceled))
+	if (is_canceled(view))
 		return STATUS_CANCELED;
 	if (view->terms.one_snapshot) {
 		start_slice(scan);
@@ -361,7 +366,7 @@ static enum status_code count_newest(struct scan *scan, int64_t *count)
 		status = count_slice(scan, &more, count);
 		if (status != STATUS_OK || !more)
 			return status;
-		if (view->canceled != NULL && atomic_load(view->canceled))
+		if (is_canceled(view))
 			return STATUS_CANCELED;
 		if (view->writes || view->terms.one_snapshot)
 			continue;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "state/store.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,13 +59,11 @@ static enum status_code open_database(struct store *st)
 	return status;
 }
 
-static void publish(struct store *st)
+static void save(struct store *st)
 {
-	pthread_mutex_lock(&st->lock);
-	st->published = st->saved;
-	st->published_nospace = st->alarm_nospace;
-	st->published_corrupt = st->alarm_corrupt;
-	pthread_mutex_unlock(&st->lock);
+	st->saved = st->view.state;
+	st->saved_nospace = st->alarm_nospace;
+	st->saved_corrupt = st->alarm_corrupt;
 }
 
 /* Nobody reads SQLite's counts of its memory, and each costs a lock. It may
@@ -84,7 +83,6 @@ enum status_code store_open(const struct store_options *options, struct store **
 		return STATUS_NO_MEMORY;
 	pthread_once(&once, configure_sqlite);
 	st->lock_fd = -1;
-	pthread_mutex_init(&st->lock, NULL);
 	st->vfs = strdup(options->vfs != NULL ? options->vfs : DEFAULT_VFS);
 	if (st->vfs == NULL || asprintf(&st->path, "%s/keta.db", options->dir) < 0) {
 		st->path = NULL;
@@ -99,10 +97,9 @@ enum status_code store_open(const struct store_options *options, struct store **
 	if (status != STATUS_OK)
 		goto fail;
 	sqlite3_wal_hook(st->view.db, on_wal, st);
-	st->saved = st->view.state;
+	save(st);
 	/* A crash may have cut a compaction short; the first step finds out. */
 	st->compacting = st->saved.compact_revision > 0;
-	publish(st);
 	*out = st;
 	return STATUS_OK;
 fail:
@@ -118,19 +115,9 @@ void store_close(struct store *st)
 		view_close(&st->view);
 	if (st->lock_fd >= 0)
 		close(st->lock_fd);
-	pthread_mutex_destroy(&st->lock);
 	free(st->path);
 	free(st->vfs);
 	free(st);
-}
-
-void store_published(struct store *st, struct store_state *state, bool *alarm_nospace, bool *alarm_corrupt)
-{
-	pthread_mutex_lock(&st->lock);
-	*state = st->published;
-	*alarm_nospace = st->published_nospace;
-	*alarm_corrupt = st->published_corrupt;
-	pthread_mutex_unlock(&st->lock);
 }
 
 enum status_code store_view(struct store *st, enum view_use use, struct view *view)
@@ -172,9 +159,8 @@ enum status_code store_commit(struct store *st)
 		store_rollback(st);
 		return status;
 	}
-	st->saved = st->view.state;
+	save(st);
 	atomic_fetch_add(&st->commits, 1);
-	publish(st);
 	return STATUS_OK;
 }
 
@@ -186,9 +172,8 @@ void store_rollback(struct store *st)
 	st->view.state = st->saved;
 	st->changes = 0;
 	st->compacting = st->saved.compact_revision > 0;
-	/* Only this thread writes what is published: it may read it without the lock. */
-	st->alarm_nospace = st->published_nospace;
-	st->alarm_corrupt = st->published_corrupt;
+	st->alarm_nospace = st->saved_nospace;
+	st->alarm_corrupt = st->saved_corrupt;
 }
 
 enum status_code store_record_begin(struct store *st, bool undoable)

@@ -15,7 +15,6 @@
 #ifndef KETA_STORE_H
 #define KETA_STORE_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,10 +35,11 @@ struct store_options {
 
 struct store {
 	struct view view;         /* the writing one; view.state is the state being made */
-	struct store_state saved; /* as of the last commit: what a roll-back returns to */
+	struct store_state saved; /* as of the last commit: what is durable, and what a roll-back returns to */
 	struct store_state record_start; /* before the record being applied */
 	int64_t changes;          /* made by the record being applied */
 	bool alarm_nospace, alarm_corrupt; /* any member's; kept with the table 'alarm' */
+	bool saved_nospace, saved_corrupt; /* as of the last commit */
 	bool compacting; /* there may be rows left that compaction has to drop */
 	int lock_fd;
 	_Atomic int wal_pages; /* in the write-ahead log after the last commit */
@@ -47,11 +47,6 @@ struct store {
 	char *vfs;
 
 	_Atomic uint64_t commits; /* since the store was opened */
-
-	/* For other threads: the scalars as of the last commit. */
-	pthread_mutex_t lock;
-	struct store_state published; /* guarded by lock */
-	bool published_nospace, published_corrupt; /* guarded by lock */
 };
 
 /* Opens or creates the database. STATUS_BUSY when another process has it;
@@ -62,9 +57,6 @@ enum status_code store_open(const struct store_options *options, struct store **
 
 /* Writes the log back into the file and closes it. */
 void store_close(struct store *st);
-
-/* The scalars as of the last commit. Any thread. */
-void store_published(struct store *st, struct store_state *state, bool *alarm_nospace, bool *alarm_corrupt);
 
 /* A view for a reader thread. */
 enum status_code store_view(struct store *st, enum view_use use, struct view *view);

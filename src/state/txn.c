@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/bytes.h"
 #include "state/range.h"
 #include "state/scan.h"
 #include "state/write.h"
@@ -54,14 +55,10 @@ static int sign(int64_t a, int64_t b)
 static int compare_value(const Pb__Compare *compare, const uint8_t *value, size_t len)
 {
 	ProtobufCBinaryData wanted = {0};
-	size_t shorter;
-	int order;
 
 	if (compare->target_union_case == PB__COMPARE__TARGET_UNION_VALUE)
 		wanted = compare->value;
-	shorter = len < wanted.len ? len : wanted.len;
-	order = shorter > 0 ? memcmp(value, wanted.data, shorter) : 0;
-	return order != 0 ? order : (len > wanted.len) - (len < wanted.len);
+	return bytes_compare(value, len, wanted.data, wanted.len);
 }
 
 /* The number that the compare names for its own target; 0 when it names another. */
@@ -246,7 +243,7 @@ static enum status_code run_nested(struct run *run, const Pb__TxnRequest *reques
 		return STATUS_NO_MEMORY;
 	pb__txn_response__init(response);
 	/* Its header stays empty: only the outermost one's is filled. */
-	response->header = write_header(0, run->arena);
+	response->header = view_header(0, run->arena);
 	if (response->header == NULL)
 		return STATUS_NO_MEMORY;
 	*out = response;
@@ -317,7 +314,7 @@ static enum status_code run_whole(struct run *run, const Pb__TxnRequest *request
 	if (status != STATUS_OK)
 		return status;
 	response->header =
-		write_header(run->st != NULL ? store_revision(run->st) : run->newest, run->arena);
+		view_header(run->st != NULL ? store_revision(run->st) : run->newest, run->arena);
 	if (response->header == NULL)
 		return STATUS_NO_MEMORY;
 	*out = response;

@@ -374,6 +374,17 @@ void view_release(struct version_row *row)
 	row->stmt = NULL;
 }
 
+Pb__ResponseHeader *view_header(int64_t revision, struct arena *arena)
+{
+	Pb__ResponseHeader *header = arena_alloc(arena, sizeof *header);
+
+	if (header == NULL)
+		return NULL;
+	pb__response_header__init(header);
+	header->revision = revision;
+	return header;
+}
+
 Pb__KeyValue *view_message(const struct version_row *row, bool with_value, struct arena *arena)
 {
 	const void *value = with_value ? sqlite3_column_blob(row->stmt, 5) : NULL;

@@ -23,6 +23,7 @@
 #include "base/arena.h"
 #include "base/status.h"
 #include "kv.pb-c.h"
+#include "rpc.pb-c.h"
 #include "state/chain.h"
 #include "state/schema.h"
 
@@ -142,5 +143,8 @@ enum status_code view_find_deleted(struct view *view, const uint8_t *key, size_t
 /* A row as a message in the arena. The key is always there; the value only if
  * wanted. NULL without memory. */
 Pb__KeyValue *view_message(const struct version_row *row, bool with_value, struct arena *arena);
+
+/* A response header that holds a revision. NULL without memory. */
+Pb__ResponseHeader *view_header(int64_t revision, struct arena *arena);
 
 #endif

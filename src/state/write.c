@@ -5,17 +5,6 @@
 
 #include "state/scan.h"
 
-Pb__ResponseHeader *write_header(int64_t revision, struct arena *arena)
-{
-	Pb__ResponseHeader *header = arena_alloc(arena, sizeof *header);
-
-	if (header == NULL)
-		return NULL;
-	pb__response_header__init(header);
-	header->revision = revision;
-	return header;
-}
-
 static enum status_code check_lease(struct store *st, int64_t lease)
 {
 	sqlite3_stmt *stmt = st->view.stmts[SQL_LEASE];
@@ -98,7 +87,7 @@ enum status_code write_put(struct store *st, const Pb__PutRequest *request, stru
 	if (!previous.found && (request->ignore_value || request->ignore_lease))
 		return STATUS_KEY_NOT_FOUND;
 	pb__put_response__init(response);
-	response->header = write_header(st->view.state.revision + 1, arena);
+	response->header = view_header(st->view.state.revision + 1, arena);
 	if (response->header == NULL)
 		return STATUS_NO_MEMORY;
 	change = (struct change){
@@ -216,7 +205,7 @@ enum status_code write_delete_range(struct store *st, const Pb__DeleteRangeReque
 	if (status != STATUS_OK)
 		return status;
 	response->deleted = (int64_t)count;
-	response->header = write_header(store_revision(st), arena);
+	response->header = view_header(store_revision(st), arena);
 	if (response->header == NULL)
 		return STATUS_NO_MEMORY;
 	*out = response;

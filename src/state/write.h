@@ -20,7 +20,4 @@ enum status_code write_put(struct store *st, const Pb__PutRequest *request, stru
 enum status_code write_delete_range(struct store *st, const Pb__DeleteRangeRequest *request, struct arena *arena,
                                     Pb__DeleteRangeResponse **response);
 
-/* A response header that holds a revision. NULL without memory. */
-Pb__ResponseHeader *write_header(int64_t revision, struct arena *arena);
-
 #endif

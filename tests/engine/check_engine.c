@@ -15,8 +15,8 @@
 #include "base/clock.h"
 #include "base/config.h"
 #include "engine/call.h"
-#include "engine/method.h"
 #include "lib/test.h"
+#include "lib/waiting.h"
 #include "log/embedded_log.h"
 #include "rpc.pb-c.h"
 #include "state/store.h"
@@ -118,8 +118,6 @@ struct node {
 static void node_start(struct node *node)
 {
 	struct store_options options = {.dir = test_directory()};
-	struct store_state state;
-	bool nospace, corrupt;
 
 	node->config = (struct config){
 		.name = "test",
@@ -130,12 +128,11 @@ static void node_start(struct node *node)
 		.slow_request_ms = 100000,
 	};
 	ck_assert_int_eq(store_open(&options, &node->store), STATUS_OK);
-	store_published(node->store, &state, &nospace, &corrupt);
 	node->log = calloc(1, sizeof *node->log);
 	ck_assert_ptr_nonnull(node->log);
 	node->log->base.ops = &held_ops;
 	pthread_mutex_init(&node->log->lock, NULL);
-	ck_assert_int_eq(embedded_log_open(state.applied_offset, 1 << 20, &node->log->inner), STATUS_OK);
+	ck_assert_int_eq(embedded_log_open(node->store->saved.applied_offset, 1 << 20, &node->log->inner), STATUS_OK);
 	ck_assert_int_eq(engine_start(&node->config, &node->log->base, node->store, &node->engine), STATUS_OK);
 	ck_assert_int_eq(engine_reader_new(node->engine, &node->reader), STATUS_OK);
 }
@@ -148,64 +145,9 @@ static void node_stop(struct node *node)
 	store_close(node->store);
 }
 
-/* A call and whether it is over. */
-struct waiting {
-	struct call *call;
-	pthread_mutex_t lock;
-	pthread_cond_t done;
-	bool over;
-};
-
-static void on_finish(struct call *call, bool slow)
-{
-	struct waiting *waiting = call->edge;
-
-	(void)slow;
-	pthread_mutex_lock(&waiting->lock);
-	waiting->over = true;
-	pthread_cond_signal(&waiting->done);
-	pthread_mutex_unlock(&waiting->lock);
-}
-
-static const struct call_ops ops = {.finish = on_finish};
-
 static ProtobufCBinaryData bytes(const char *text)
 {
 	return (ProtobufCBinaryData){.len = strlen(text), .data = (uint8_t *)(uintptr_t)text};
-}
-
-static void start(struct node *node, struct reader *reader, const char *service, const char *name,
-                  const ProtobufCMessage *request, int64_t deadline_ms, struct waiting *waiting)
-{
-	*waiting = (struct waiting){.lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
-	waiting->call = call_new(&ops, waiting, 1 << 20);
-	waiting->call->method = method_by_name(service, name);
-	waiting->call->request = request;
-	waiting->call->deadline_ms = deadline_ms;
-	if (call_start(node->engine, reader, waiting->call)) {
-		pthread_mutex_lock(&waiting->lock);
-		waiting->over = true;
-		pthread_mutex_unlock(&waiting->lock);
-	}
-}
-
-static struct call *await(struct waiting *waiting)
-{
-	pthread_mutex_lock(&waiting->lock);
-	while (!waiting->over)
-		pthread_cond_wait(&waiting->done, &waiting->lock);
-	pthread_mutex_unlock(&waiting->lock);
-	return waiting->call;
-}
-
-static bool is_over(struct waiting *waiting)
-{
-	bool over;
-
-	pthread_mutex_lock(&waiting->lock);
-	over = waiting->over;
-	pthread_mutex_unlock(&waiting->lock);
-	return over;
 }
 
 static enum status_code put(struct node *node, struct reader *reader, const char *key, const char *value,
@@ -218,8 +160,8 @@ static enum status_code put(struct node *node, struct reader *reader, const char
 
 	request.key = bytes(key);
 	request.value = bytes(value);
-	start(node, reader, "KV", "Put", &request.base, 0, &waiting);
-	call = await(&waiting);
+	waiting_start(&waiting, node->engine, reader, "KV", "Put", &request.base, 0);
+	call = waiting_await(&waiting);
 	status = call->status.code;
 	if (status == STATUS_OK && revision != NULL)
 		*revision = ((Pb__PutResponse *)call->response)->header->revision;
@@ -239,8 +181,8 @@ static int64_t count(struct node *node, struct reader *reader, bool serializable
 	request.range_end = all;
 	request.count_only = true;
 	request.serializable = serializable;
-	start(node, reader, "KV", "Range", &request.base, 0, &waiting);
-	call = await(&waiting);
+	waiting_start(&waiting, node->engine, reader, "KV", "Range", &request.base, 0);
+	call = waiting_await(&waiting);
 	ck_assert_int_eq(call->status.code, STATUS_OK);
 	found = ((Pb__RangeResponse *)call->response)->count;
 	call_free(call);
@@ -326,12 +268,12 @@ START_TEST(a_linearizable_read_waits_for_its_barrier_and_no_other_does)
 	ck_assert_int_eq(put(&node, node.reader, "k", "v", NULL), STATUS_OK);
 	atomic_store(&node.log->held, true);
 	request.key = bytes("k");
-	start(&node, node.reader, "KV", "Range", &request.base, 0, &waiting);
+	waiting_start(&waiting, node.engine, node.reader, "KV", "Range", &request.base, 0);
 	ck_assert_int_eq(count(&node, node.reader, true), 1); /* serializable: goes on meanwhile */
-	ck_assert(!is_over(&waiting));
+	ck_assert(!waiting_is_over(&waiting));
 	node.log->offset = 0;
 	answer_barrier(node.log);
-	ck_assert_int_eq(await(&waiting)->status.code, STATUS_OK);
+	ck_assert_int_eq(waiting_await(&waiting)->status.code, STATUS_OK);
 	ck_assert_int_eq(((Pb__RangeResponse *)waiting.call->response)->count, 1);
 	call_free(waiting.call);
 	atomic_store(&node.log->held, false);
@@ -351,14 +293,14 @@ START_TEST(a_barrier_ahead_of_what_is_applied_waits_for_apply)
 	engine_info(node.engine, &info);
 	atomic_store(&node.log->held, true);
 	write.key = request.key = bytes("k");
-	start(&node, node.reader, "KV", "Put", &write.base, 0, &writing);
-	start(&node, node.reader, "KV", "Range", &request.base, 0, &reading);
+	waiting_start(&writing, node.engine, node.reader, "KV", "Put", &write.base, 0);
+	waiting_start(&reading, node.engine, node.reader, "KV", "Range", &request.base, 0);
 	node.log->offset = info.applied_offset + 1;
 	answer_barrier(node.log);
-	ck_assert(!is_over(&reading));
+	ck_assert(!waiting_is_over(&reading));
 	atomic_store(&node.log->held, false);
-	ck_assert_int_eq(await(&writing)->status.code, STATUS_OK);
-	ck_assert_int_eq(await(&reading)->status.code, STATUS_OK);
+	ck_assert_int_eq(waiting_await(&writing)->status.code, STATUS_OK);
+	ck_assert_int_eq(waiting_await(&reading)->status.code, STATUS_OK);
 	ck_assert_int_eq(((Pb__RangeResponse *)reading.call->response)->count, 1);
 	call_free(writing.call);
 	call_free(reading.call);
@@ -376,12 +318,12 @@ START_TEST(a_write_and_a_read_end_at_their_deadline)
 	node_start(&node);
 	atomic_store(&node.log->held, true);
 	write.key = request.key = bytes("k");
-	start(&node, node.reader, "KV", "Put", &write.base, clock_ms() + 20, &writing);
-	start(&node, node.reader, "KV", "Range", &request.base, clock_ms() + 20, &reading);
+	waiting_start(&writing, node.engine, node.reader, "KV", "Put", &write.base, clock_ms() + 20);
+	waiting_start(&reading, node.engine, node.reader, "KV", "Range", &request.base, clock_ms() + 20);
 	node.log->offset = INT64_MAX;
 	answer_barrier(node.log);
-	ck_assert_int_eq(await(&writing)->status.code, STATUS_DEADLINE_EXCEEDED);
-	ck_assert_int_eq(await(&reading)->status.code, STATUS_DEADLINE_EXCEEDED);
+	ck_assert_int_eq(waiting_await(&writing)->status.code, STATUS_DEADLINE_EXCEEDED);
+	ck_assert_int_eq(waiting_await(&reading)->status.code, STATUS_DEADLINE_EXCEEDED);
 	call_free(writing.call);
 	call_free(reading.call);
 	atomic_store(&node.log->held, false);
@@ -401,11 +343,11 @@ START_TEST(a_waiting_read_is_let_go_when_it_is_canceled)
 	node_start(&node);
 	atomic_store(&node.log->held, true);
 	request.key = bytes("k");
-	start(&node, node.reader, "KV", "Range", &request.base, 0, &reading);
+	waiting_start(&reading, node.engine, node.reader, "KV", "Range", &request.base, 0);
 	node.log->offset = INT64_MAX;
 	answer_barrier(node.log);
 	call_cancel(reading.call);
-	ck_assert_int_eq(await(&reading)->status.code, STATUS_CANCELED);
+	ck_assert_int_eq(waiting_await(&reading)->status.code, STATUS_CANCELED);
 	call_free(reading.call);
 	atomic_store(&node.log->held, false);
 	node_stop(&node);
@@ -420,8 +362,8 @@ START_TEST(a_deadline_that_has_passed_is_refused_at_once)
 
 	node_start(&node);
 	write.key = bytes("k");
-	start(&node, node.reader, "KV", "Put", &write.base, 1, &writing);
-	ck_assert(is_over(&writing));
+	waiting_start(&writing, node.engine, node.reader, "KV", "Put", &write.base, 1);
+	ck_assert(waiting_is_over(&writing));
 	ck_assert_int_eq(writing.call->status.code, STATUS_DEADLINE_EXCEEDED);
 	call_free(writing.call);
 	node_stop(&node);
@@ -439,8 +381,8 @@ static enum status_code clear_alarm(struct node *node)
 	request.action = PB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE;
 	request.alarm = PB__ALARM_TYPE__NOSPACE;
 	request.memberid = info.member_id;
-	start(node, node->reader, "Maintenance", "Alarm", &request.base, 0, &waiting);
-	status = await(&waiting)->status.code;
+	waiting_start(&waiting, node->engine, node->reader, "Maintenance", "Alarm", &request.base, 0);
+	status = waiting_await(&waiting)->status.code;
 	call_free(waiting.call);
 	return status;
 }
@@ -453,8 +395,8 @@ static enum status_code compact(struct node *node, int64_t revision)
 
 	request.revision = revision;
 	request.physical = true;
-	start(node, node->reader, "KV", "Compact", &request.base, 0, &waiting);
-	status = await(&waiting)->status.code;
+	waiting_start(&waiting, node->engine, node->reader, "KV", "Compact", &request.base, 0);
+	status = waiting_await(&waiting)->status.code;
 	call_free(waiting.call);
 	return status;
 }

@@ -12,11 +12,11 @@
 #include "base/config.h"
 #include "engine/call.h"
 #include "engine/engine.h"
-#include "engine/method.h"
 #include "lib/fault_vfs.h"
 #include "lib/fixture.h"
 #include "lib/prng.h"
 #include "lib/test.h"
+#include "lib/waiting.h"
 #include "log/embedded_log.h"
 
 enum {
@@ -37,8 +37,6 @@ struct node {
 static void node_start(struct node *node)
 {
 	struct store_options options = {.dir = fixture_path("node"), .vfs = FAULT_VFS};
-	struct store_state state;
-	bool nospace, corrupt;
 
 	node->config = (struct config){
 		.name = "test",
@@ -49,8 +47,7 @@ static void node_start(struct node *node)
 		.slow_request_ms = 100000,
 	};
 	ck_assert_int_eq(store_open(&options, &node->store), STATUS_OK);
-	store_published(node->store, &state, &nospace, &corrupt);
-	ck_assert_int_eq(embedded_log_open(state.applied_offset, 1 << 20, &node->log), STATUS_OK);
+	ck_assert_int_eq(embedded_log_open(node->store->saved.applied_offset, 1 << 20, &node->log), STATUS_OK);
 	ck_assert_int_eq(engine_start(&node->config, node->log, node->store, &node->engine), STATUS_OK);
 }
 
@@ -61,50 +58,17 @@ static void node_stop(struct node *node)
 	store_close(node->store);
 }
 
-struct waiting {
-	int64_t started_ms;
-	pthread_mutex_t lock;
-	pthread_cond_t done;
-	bool over;
-};
-
-static void on_finish(struct call *call, bool slow)
-{
-	struct waiting *waiting = call->edge;
-
-	(void)slow;
-	pthread_mutex_lock(&waiting->lock);
-	waiting->over = true;
-	pthread_cond_signal(&waiting->done);
-	pthread_mutex_unlock(&waiting->lock);
-}
-
-static const struct call_ops OPS = {.finish = on_finish};
-
 static struct call *start(struct node *node, struct reader *reader, const char *name,
                           const ProtobufCMessage *request, struct waiting *waiting)
 {
-	struct call *call = call_new(&OPS, waiting, 1 << 20);
-
-	*waiting = (struct waiting){.lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
-	waiting->started_ms = clock_ms();
-	call->method = method_by_name("KV", name);
-	call->request = request;
-	if (call_start(node->engine, reader, call)) {
-		pthread_mutex_lock(&waiting->lock);
-		waiting->over = true;
-		pthread_mutex_unlock(&waiting->lock);
-	}
-	return call;
+	waiting_start(waiting, node->engine, reader, "KV", name, request, 0);
+	return waiting->call;
 }
 
 /* Every call is answered, and soon. */
 static void await(struct waiting *waiting)
 {
-	pthread_mutex_lock(&waiting->lock);
-	while (!waiting->over)
-		pthread_cond_wait(&waiting->done, &waiting->lock);
-	pthread_mutex_unlock(&waiting->lock);
+	waiting_await(waiting);
 	ck_assert_int_lt(clock_ms() - waiting->started_ms, PROMPT_MS);
 }
 

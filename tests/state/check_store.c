@@ -204,24 +204,20 @@ START_TEST(a_rollback_returns_to_the_last_commit)
 }
 END_TEST
 
-START_TEST(published_scalars_follow_commits_only)
+START_TEST(saved_scalars_follow_commits_only)
 {
 	struct fixture fx;
-	struct store_state state;
 	struct applied applied;
-	bool nospace, corrupt;
 
 	fixture_open(&fx);
 	ck_assert_int_eq(store_begin(fx.st), STATUS_OK);
 	fixture_apply_record(&fx, make_record(&fx.arena, &make_put(&fx.arena, "a", "1")->base), false,
 	                     &applied);
-	store_published(fx.st, &state, &nospace, &corrupt);
-	ck_assert_int_eq(state.revision, 1);
+	ck_assert_int_eq(fx.st->saved.revision, 1);
 	ck_assert_int_eq(store_commit(fx.st), STATUS_OK);
-	store_published(fx.st, &state, &nospace, &corrupt);
-	ck_assert_int_eq(state.revision, 2);
-	ck_assert_int_eq(state.applied_offset, fx.offset);
-	ck_assert(!nospace && !corrupt);
+	ck_assert_int_eq(fx.st->saved.revision, 2);
+	ck_assert_int_eq(fx.st->saved.applied_offset, fx.offset);
+	ck_assert(!fx.st->saved_nospace && !fx.st->saved_corrupt);
 	fixture_close(&fx);
 }
 END_TEST
@@ -340,7 +336,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, a_data_directory_that_is_a_file_is_refused);
 	tcase_add_test(tcase, a_database_that_is_a_directory_is_refused);
 	tcase_add_test(tcase, a_rollback_returns_to_the_last_commit);
-	tcase_add_test(tcase, published_scalars_follow_commits_only);
+	tcase_add_test(tcase, saved_scalars_follow_commits_only);
 	tcase_add_test(tcase, a_reader_sees_commits_only);
 	tcase_add_test(tcase, sizes_grow_with_the_data);
 	tcase_add_test(tcase, a_complete_checkpoint_empties_the_log);
