@@ -38,7 +38,7 @@ allow log "log/.*|base/.*|$messages"
 allow state "state/.*|base/.*|$messages"
 allow watch "watch/.*|state/.*|base/.*|$messages"
 allow engine "methods\.def|engine/.*|log/log\.h|log/record\.h|state/.*|watch/.*|base/.*|$messages"
-allow edge "edge/.*|engine/(call|engine|method)\.h|base/.*|$messages"
+allow edge "edge/.*|engine/(call|engine|method|stream)\.h|state/event\.h|base/.*|$messages"
 
 found=$(find state -name '*.[ch]' -exec grep -HnE \
 	'include.*("base/(clock|config|metrics|process|random)\.h"|<(time|sys/time|sys/random|sys/socket|netdb|poll|sys/epoll)\.h>)|[^_a-z](time|clock_gettime|gettimeofday|rand|random|getrandom|getpid|getenv)\(' {} +)

@@ -54,6 +54,13 @@ enum grpc_code {
 	X(NO_SPACE, RESOURCE_EXHAUSTED, false, "etcdserver: mvcc: database space exceeded")              \
 	X(CORRUPT, DATA_LOSS, false, "etcdserver: corrupt cluster")                                      \
 	X(LEASE_NOT_FOUND, NOT_FOUND, false, "etcdserver: requested lease not found")                    \
+	X(LEASE_EXISTS, FAILED_PRECONDITION, false, "etcdserver: lease already exists")                  \
+	X(LEASE_TTL_TOO_LARGE, OUT_OF_RANGE, false, "etcdserver: too large lease TTL")                   \
+	X(NOT_LEADER, UNKNOWN, false, "election: not leader")                                            \
+	X(NO_LEADER, UNKNOWN, false, "election: no leader")                                              \
+	X(LEADER_KEY_MISSING, UNKNOWN, false, "\"leader\" field must be provided")                       \
+	X(SESSION_EXPIRED, UNKNOWN, false, "mutex: session is expired")                                  \
+	X(UNKNOWN, UNKNOWN, false, "unknown error")                                                      \
 	X(UNKNOWN_ALARM_ACTION, INVALID_ARGUMENT, false, "etcdserver: unknown alarm action")             \
 	/* the server */                                                                                 \
 	X(TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, true, "etcdserver: too many requests")                  \

@@ -2,6 +2,7 @@
 #include "state/apply.h"
 
 #include "state/compact.h"
+#include "state/lease.h"
 #include "state/maintenance.h"
 #include "state/quota.h"
 #include "state/txn.h"
@@ -98,7 +99,54 @@ static enum status_code apply_alarm(struct store *st, const Pb__AlarmRequest *re
 	return status;
 }
 
-static enum status_code dispatch(struct store *st, const Pb__Record *rec, struct arena *arena,
+static enum status_code apply_lease_grant(struct store *st, const Pb__LeaseGrantRequest *request, int64_t offset,
+                                          struct arena *arena, ProtobufCMessage **out)
+{
+	Pb__LeaseGrantResponse *response;
+	enum status_code status;
+
+	if (st->alarm_corrupt)
+		return STATUS_CORRUPT;
+	if (st->alarm_nospace)
+		return STATUS_NO_SPACE;
+	status = lease_apply_grant(st, request, offset, arena, &response);
+	if (status == STATUS_OK)
+		*out = &response->base;
+	return status;
+}
+
+static enum status_code apply_lease_revoke(struct store *st, const Pb__LeaseRevokeRequest *request,
+                                           struct arena *arena, ProtobufCMessage **out)
+{
+	Pb__LeaseRevokeResponse *response;
+	enum status_code status;
+
+	if (st->alarm_corrupt)
+		return STATUS_CORRUPT;
+	status = lease_apply_revoke(st, request, arena, &response);
+	if (status == STATUS_OK)
+		*out = &response->base;
+	return status;
+}
+
+/* Renewals and checkpoints change no key: no alarm stops them. */
+static enum status_code apply_lease_renew(struct store *st, const Pb__LeaseRenew *request, int64_t offset,
+                                          struct arena *arena, ProtobufCMessage **out)
+{
+	Pb__LeaseRenewed *response;
+	enum status_code status = lease_apply_renew(st, request, offset, arena, &response);
+
+	if (status == STATUS_OK)
+		*out = &response->base;
+	return status;
+}
+
+static enum status_code apply_lease_expire(struct store *st, const Pb__LeaseExpire *request, struct arena *arena)
+{
+	return st->alarm_corrupt ? STATUS_CORRUPT : lease_apply_expire(st, request, arena);
+}
+
+static enum status_code dispatch(struct store *st, const Pb__Record *rec, int64_t offset, struct arena *arena,
                                  ProtobufCMessage **response)
 {
 	if (rec->cluster_id != st->view.state.cluster_id)
@@ -118,6 +166,16 @@ static enum status_code dispatch(struct store *st, const Pb__Record *rec, struct
 		return apply_compaction(st, rec->compaction, arena, response);
 	case PB__RECORD__REQUEST_ALARM:
 		return apply_alarm(st, rec->alarm, arena, response);
+	case PB__RECORD__REQUEST_LEASE_GRANT:
+		return apply_lease_grant(st, rec->lease_grant, offset, arena, response);
+	case PB__RECORD__REQUEST_LEASE_REVOKE:
+		return apply_lease_revoke(st, rec->lease_revoke, arena, response);
+	case PB__RECORD__REQUEST_LEASE_RENEW:
+		return apply_lease_renew(st, rec->lease_renew, offset, arena, response);
+	case PB__RECORD__REQUEST_LEASE_EXPIRE:
+		return apply_lease_expire(st, rec->lease_expire, arena);
+	case PB__RECORD__REQUEST_LEASE_CHECKPOINT:
+		return lease_apply_checkpoint(st, rec->lease_checkpoint);
 	default:
 		return STATUS_UNIMPLEMENTED;
 	}
@@ -132,16 +190,16 @@ enum status_code apply(struct store *st, const Pb__Record *rec, int64_t offset, 
 	*out = (struct applied){0};
 	if (status != STATUS_OK)
 		return status;
-	out->status = dispatch(st, rec, arena, &out->response);
+	out->status = dispatch(st, rec, offset, arena, &out->response);
 	if (is_node_failure(out->status) || (out->status != STATUS_OK && is_rolled_back(st)))
 		return out->status;
 	refused = out->status != STATUS_OK;
 	if (refused) {
 		out->response = NULL;
-		if (st->changes > 0 && !undoable)
+		if (store_record_changed(st) && !undoable)
 			return STATUS_HALF_APPLIED;
 	}
-	out->changes = refused ? 0 : st->changes;
+	out->changes = refused ? 0 : st->record_changes;
 	status = store_record_end(st, undoable, refused);
 	out->revision = st->view.state.revision;
 	st->view.state.applied_offset = offset;

@@ -18,8 +18,8 @@
 struct applied {
 	enum status_code status;    /* what the proposer is told */
 	ProtobufCMessage *response; /* in the arena; NULL unless status is OK */
-	int64_t changes;            /* versions that it made, all of one revision */
-	int64_t revision;           /* of those, or the newest */
+	int64_t changes;            /* versions that it made */
+	int64_t revision;           /* of the last of those, or the newest */
 };
 
 /* Applies one record in the open transaction. A refusal is a result too: it is

@@ -8,7 +8,10 @@
 
 #include "rpc.pb-c.h"
 
-enum { QUOTA_PUT_OVERHEAD_BYTES = 256 };
+enum {
+	QUOTA_PUT_OVERHEAD_BYTES = 256,
+	QUOTA_LEASE_BYTES = 64, /* for a grant; and what a lease is counted as while it is there */
+};
 
 int64_t quota_put_cost(const Pb__PutRequest *request);
 

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+
 enum {
 	/* About two milliseconds each: of rows as they are, of rows looked for in their chains, of keys. */
 	SCAN_SLICE_ROWS = 2000,
@@ -29,6 +31,15 @@ bool span_is_single(const struct span *span)
 static bool span_is_open(const struct span *span)
 {
 	return span->end_len == 1 && span->end[0] == 0;
+}
+
+bool span_contains(const struct span *span, const uint8_t *key, size_t len)
+{
+	int order = bytes_compare(key, len, span->key, span->key_len);
+
+	if (span_is_single(span))
+		return order == 0;
+	return order >= 0 && (span_is_open(span) || bytes_compare(key, len, span->end, span->end_len) < 0);
 }
 
 static void bind_span(sqlite3_stmt *stmt, const struct span *span)

@@ -29,6 +29,7 @@ struct span {
 
 struct span span_make(ProtobufCBinaryData key, ProtobufCBinaryData range_end);
 bool span_is_single(const struct span *span);
+bool span_contains(const struct span *span, const uint8_t *key, size_t len);
 
 struct scan {
 	struct view *view;

@@ -31,7 +31,12 @@ static const char DEFINITION[] =
 	" value BLOB NOT NULL) WITHOUT ROWID;"
 	"CREATE TABLE tombstone ("
 	" key BLOB PRIMARY KEY, id INTEGER NOT NULL, number INTEGER NOT NULL, heads BLOB) WITHOUT ROWID;"
-	"CREATE TABLE lease (id INTEGER PRIMARY KEY, ttl_sec INTEGER NOT NULL);"
+	/* What falls with a lease. Most keys have none and cost nothing here. */
+	"CREATE INDEX attached ON current (lease) WHERE lease != 0;"
+	"CREATE TABLE lease ("
+	" id INTEGER PRIMARY KEY, ttl_sec INTEGER NOT NULL,"
+	" renewal INTEGER NOT NULL,"        /* the log offset of the grant or the last renewal written */
+	" remaining_sec INTEGER NOT NULL);" /* as last recorded; ttl_sec if not since the renewal */
 	"CREATE TABLE alarm (member_id INTEGER NOT NULL, kind INTEGER NOT NULL,"
 	" PRIMARY KEY (member_id, kind)) WITHOUT ROWID;"
 	"CREATE TABLE member (id INTEGER PRIMARY KEY, name TEXT NOT NULL, client_urls TEXT NOT NULL);"

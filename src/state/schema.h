@@ -6,6 +6,7 @@
  *   current     the newest version of each key that exists, with its value
  *   version     every change of a key, in revision order, with its value
  *   tombstone   the deletion of each key that does not exist and has a history
+ *   lease       the leases; their keys are found by an index on 'current'
  *
  * A read of the newest version looks in one place, which history does not make
  * larger; a watch that catches up reads 'version' from one point to the end; a
@@ -33,7 +34,8 @@ enum {
 
 /* In 'read' statements ?1 is a key, ?2 the end of the range (exclusive), ?3 a
  * number of keys; the _FROM forms have no end. The _BARE forms give NULL for the
- * value: SQLite reads whatever a row shows, all of a large value too. */
+ * value: SQLite reads whatever a row shows, all of a large value too. HISTORY
+ * gives NULL for those longer than ?2. */
 #define SQL_READ_TABLE(X)                                                                                \
 	X(BEGIN, "BEGIN")                                                                                \
 	X(COMMIT, "COMMIT")                                                                              \
@@ -68,7 +70,14 @@ enum {
 	X(COUNT_TO, "SELECT count(*) FROM current WHERE key >= ?1 AND key < ?2")                            \
 	X(COUNT_FROM, "SELECT count(*) FROM current WHERE key >= ?1")                                    \
 	X(NEXT_ID, "SELECT id, mod FROM version WHERE id >= ?1 ORDER BY id LIMIT 1")                     \
-	X(LEASE, "SELECT 1 FROM lease WHERE id = ?1")                                                    \
+	X(HISTORY, "SELECT key, mod, created, version, lease,"                                           \
+	           " CASE WHEN length(value) <= ?2 THEN value END, id, previous, deleted"                \
+	           " FROM version WHERE id > ?1 ORDER BY id")                                            \
+	X(HISTORY_AT, "SELECT key, mod, created, version, lease, value, id, previous, deleted"           \
+	              " FROM version WHERE id = ?1")                                                     \
+	X(LEASE, "SELECT id, ttl_sec, remaining_sec, renewal FROM lease WHERE id = ?1")                  \
+	X(LEASES, "SELECT id, ttl_sec, remaining_sec, renewal FROM lease ORDER BY id")                   \
+	X(ATTACHED, "SELECT key FROM current WHERE lease = ?1 AND lease != 0 ORDER BY key")              \
 	X(ALARMS, "SELECT member_id, kind FROM alarm ORDER BY kind, member_id")                          \
 	X(MEMBERS, "SELECT id, name, client_urls FROM member ORDER BY id")
 
@@ -90,6 +99,12 @@ enum {
 	X(DROP_CURRENT, "DELETE FROM current WHERE key = ?1")                                            \
 	X(ADD_TOMBSTONE, "INSERT INTO tombstone (key, id, number, heads) VALUES (?1, ?2, ?3, ?4)")       \
 	X(DROP_TOMBSTONE, "DELETE FROM tombstone WHERE key = ?1 AND id = ?2")                            \
+	X(SCAN_ATTACHED, "SELECT key, mod, created, version, lease, NULL, id, number, heads"             \
+	                 " FROM current WHERE lease = ?1 AND lease != 0 ORDER BY key")                   \
+	X(ADD_LEASE, "INSERT INTO lease (id, ttl_sec, renewal, remaining_sec) VALUES (?1, ?2, ?3, ?2)")  \
+	X(RENEW_LEASE, "UPDATE lease SET renewal = ?2, remaining_sec = ttl_sec WHERE id = ?1")           \
+	X(SET_REMAINING, "UPDATE lease SET renewal = ?2, remaining_sec = ?3 WHERE id = ?1")              \
+	X(DROP_LEASE, "DELETE FROM lease WHERE id = ?1")                                                 \
 	X(DROP_VERSION, "DELETE FROM version WHERE id = ?1")                                             \
 	X(COMPACTABLE, "SELECT id, key, mod, previous, deleted, length(value) FROM version"              \
 	               " WHERE id > ?1 ORDER BY id LIMIT ?2")                                            \

@@ -7,11 +7,12 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "base/logger.h"
 #include "rpc.pb-c.h"
 #include "state/data_dir.h"
+#include "state/news.h"
+#include "state/renewals.h"
 
 /* Keeps the file to this process and the write-ahead log's index in its memory,
  * so that reads make no system call to lock (sqlite.org/vfs.html). */
@@ -84,7 +85,8 @@ enum status_code store_open(const struct store_options *options, struct store **
 	pthread_once(&once, configure_sqlite);
 	st->lock_fd = -1;
 	st->vfs = strdup(options->vfs != NULL ? options->vfs : DEFAULT_VFS);
-	if (st->vfs == NULL || asprintf(&st->path, "%s/keta.db", options->dir) < 0) {
+	st->renewals = renewals_new();
+	if (st->vfs == NULL || st->renewals == NULL || asprintf(&st->path, "%s/keta.db", options->dir) < 0) {
 		st->path = NULL;
 		status = STATUS_NO_MEMORY;
 		goto fail;
@@ -98,6 +100,7 @@ enum status_code store_open(const struct store_options *options, struct store **
 		goto fail;
 	sqlite3_wal_hook(st->view.db, on_wal, st);
 	save(st);
+	st->written_offset = st->saved.applied_offset;
 	/* A crash may have cut a compaction short; the first step finds out. */
 	st->compacting = st->saved.compact_revision > 0;
 	*out = st;
@@ -107,12 +110,30 @@ fail:
 	return status;
 }
 
+/* What commits left for later. Should it fail, it is as after a crash: leases
+ * then have the renewals that were written. */
+static void write_rest(struct store *st)
+{
+	if (!sqlite3_get_autocommit(st->view.db))
+		store_rollback(st);
+	if (st->written_offset == st->saved.applied_offset)
+		return;
+	st->writes_next = true;
+	if (store_begin(st) == STATUS_OK)
+		store_commit(st);
+}
+
 void store_close(struct store *st)
 {
 	if (st == NULL)
 		return;
-	if (st->view.db != NULL)
+	if (st->view.db != NULL) {
+		write_rest(st);
 		view_close(&st->view);
+	}
+	news_drop(st);
+	renewals_free(st->renewals);
+	free(st->lease_notes);
 	if (st->lock_fd >= 0)
 		close(st->lock_fd);
 	free(st->path);
@@ -127,6 +148,13 @@ enum status_code store_view(struct store *st, enum view_use use, struct view *vi
 
 enum status_code store_begin(struct store *st)
 {
+	enum status_code status = news_begin(st);
+
+	if (status != STATUS_OK)
+		return status;
+	st->lease_note_count = 0;
+	renewals_begin(st->renewals);
+	st->begin_rows = sqlite3_total_changes(st->view.db);
 	return view_run(&st->view, SQL_BEGIN_WRITE);
 }
 
@@ -149,17 +177,59 @@ static enum status_code save_state(struct store *st)
 	return view_run(&st->view, SQL_SET_STATE);
 }
 
+/* Renewals are many; those of a lease between two writes make one row. */
+static enum status_code save_renewals(struct store *st)
+{
+	const struct renewal_set *set = &st->renewals->now;
+	sqlite3_stmt *stmt = st->view.stmts[SQL_RENEW_LEASE];
+	enum status_code status = STATUS_OK;
+
+	for (size_t i = 0; status == STATUS_OK && i < set->count; i++) {
+		sqlite3_bind_int64(stmt, 1, set->items[i].id);
+		sqlite3_bind_int64(stmt, 2, set->items[i].offset);
+		status = view_run(&st->view, SQL_RENEW_LEASE);
+	}
+	return status;
+}
+
+/* Whether two states differ in more than how far the log was applied. Their
+ * fields leave no gaps. */
+static bool is_other_state(const struct store_state *a, const struct store_state *b)
+{
+	struct store_state moved = *a;
+
+	moved.applied_offset = b->applied_offset;
+	return memcmp(&moved, b, sizeof moved) != 0;
+}
+
+static bool has_to_write(const struct store *st)
+{
+	return st->writes_next || sqlite3_total_changes(st->view.db) != st->begin_rows ||
+	       is_other_state(&st->view.state, &st->saved);
+}
+
 enum status_code store_commit(struct store *st)
 {
-	enum status_code status = save_state(st);
+	bool writes = has_to_write(st);
+	enum status_code status = STATUS_OK;
 
+	if (writes)
+		status = save_renewals(st);
+	if (writes && status == STATUS_OK)
+		status = save_state(st);
 	if (status == STATUS_OK)
 		status = view_run(&st->view, SQL_COMMIT);
 	if (status != STATUS_OK) {
 		store_rollback(st);
 		return status;
 	}
+	news_settle(st);
 	save(st);
+	if (!writes)
+		return STATUS_OK;
+	renewals_clear(st->renewals);
+	st->written_offset = st->saved.applied_offset;
+	st->writes_next = false;
 	atomic_fetch_add(&st->commits, 1);
 	return STATUS_OK;
 }
@@ -170,17 +240,48 @@ void store_rollback(struct store *st)
 	if (!sqlite3_get_autocommit(st->view.db))
 		view_run(&st->view, SQL_ROLLBACK);
 	st->view.state = st->saved;
-	st->changes = 0;
+	st->changes = st->record_changes = 0;
 	st->compacting = st->saved.compact_revision > 0;
 	st->alarm_nospace = st->saved_nospace;
 	st->alarm_corrupt = st->saved_corrupt;
+	st->lease_note_count = 0;
+	st->writes_next = true;
+	renewals_rollback(st->renewals);
+	news_drop(st);
 }
 
 enum status_code store_record_begin(struct store *st, bool undoable)
 {
-	st->changes = 0;
-	st->record_start = st->view.state;
+	st->changes = st->record_changes = 0;
+	st->record_start = (struct store_mark){
+		.state = st->view.state,
+		.alarm_nospace = st->alarm_nospace,
+		.alarm_corrupt = st->alarm_corrupt,
+		.rows = sqlite3_total_changes(st->view.db),
+		.events = news_count(st),
+		.lease_notes = st->lease_note_count,
+	};
+	renewals_begin_record(st->renewals);
 	return undoable ? view_run(&st->view, SQL_SAVEPOINT) : STATUS_OK;
+}
+
+bool store_record_changed(const struct store *st)
+{
+	return sqlite3_total_changes(st->view.db) != st->record_start.rows ||
+	       is_other_state(&st->view.state, &st->record_start.state) || st->renewals->is_record_changed ||
+	       st->lease_note_count != st->record_start.lease_notes;
+}
+
+/* Takes back what the record did outside of the database. */
+static void undo_record(struct store *st)
+{
+	st->view.state = st->record_start.state;
+	st->alarm_nospace = st->record_start.alarm_nospace;
+	st->alarm_corrupt = st->record_start.alarm_corrupt;
+	st->lease_note_count = st->record_start.lease_notes;
+	st->changes = st->record_changes = 0;
+	renewals_undo_record(st->renewals);
+	news_truncate(st, st->record_start.events);
 }
 
 enum status_code store_record_end(struct store *st, bool undoable, bool undo)
@@ -188,169 +289,25 @@ enum status_code store_record_end(struct store *st, bool undoable, bool undo)
 	enum status_code status = STATUS_OK;
 
 	if (undo && undoable) {
-		st->view.state = st->record_start;
-		st->changes = 0;
+		undo_record(st);
 		status = view_run(&st->view, SQL_ROLLBACK_TO);
 	}
 	if (status == STATUS_OK && undoable)
 		status = view_run(&st->view, SQL_RELEASE);
+	store_next_revision(st);
+	return status;
+}
+
+void store_next_revision(struct store *st)
+{
 	if (st->changes > 0)
 		st->view.state.revision++;
 	st->changes = 0;
-	return status;
 }
 
 int64_t store_revision(const struct store *st)
 {
 	return st->view.state.revision + (st->changes > 0);
-}
-
-int64_t version_cost(size_t key_len, size_t value_len)
-{
-	/* Key and value stand in 'version'; the key also in an index of what exists or existed. */
-	return (int64_t)(2 * key_len + value_len) + VERSION_OVERHEAD_BYTES;
-}
-
-static int64_t next_id(const struct store *st)
-{
-	int64_t first = (st->view.state.revision + 1) << REVISION_SHIFT;
-
-	return st->view.state.last_id >= first ? st->view.state.last_id + 1 : first;
-}
-
-/* A NULL pointer would bind NULL rather than an empty value. */
-static void bind_value(sqlite3_stmt *stmt, int at, const struct change *change)
-{
-	sqlite3_bind_blob(stmt, at, change->value_len > 0 ? (const void *)change->value : "",
-	                  (int)change->value_len, SQLITE_STATIC);
-}
-
-static void bind_ids(sqlite3_stmt *stmt, int at, const struct chain_blob *blob)
-{
-	if (blob->bytes > 0)
-		sqlite3_bind_blob(stmt, at, blob->ids, blob->bytes, SQLITE_TRANSIENT);
-	else
-		sqlite3_bind_null(stmt, at);
-}
-
-static enum status_code add_version(struct store *st, const struct change *change, int64_t id,
-                                    const struct chain_blob *skips)
-{
-	sqlite3_stmt *stmt = st->view.stmts[SQL_ADD_VERSION];
-
-	sqlite3_bind_int64(stmt, 1, id);
-	sqlite3_bind_blob(stmt, 2, change->key, (int)change->key_len, SQLITE_STATIC);
-	sqlite3_bind_int64(stmt, 3, st->view.state.revision + 1);
-	sqlite3_bind_int64(stmt, 4, change->created);
-	sqlite3_bind_int64(stmt, 5, change->version);
-	sqlite3_bind_int64(stmt, 6, change->lease);
-	sqlite3_bind_int64(stmt, 7, change->chain.id);
-	bind_ids(stmt, 8, skips);
-	sqlite3_bind_int(stmt, 9, change->deleted);
-	bind_value(stmt, 10, change);
-	return view_run(&st->view, SQL_ADD_VERSION);
-}
-
-static enum status_code set_current(struct store *st, const struct change *change, const struct chain *chain)
-{
-	enum sql which = change->existed ? SQL_SET_CURRENT : SQL_ADD_CURRENT;
-	sqlite3_stmt *stmt = st->view.stmts[which];
-	struct chain_blob heads;
-
-	chain_heads(chain, &heads);
-	sqlite3_bind_blob(stmt, 1, change->key, (int)change->key_len, SQLITE_STATIC);
-	sqlite3_bind_int64(stmt, 2, chain->id);
-	sqlite3_bind_int64(stmt, 3, st->view.state.revision + 1);
-	sqlite3_bind_int64(stmt, 4, change->created);
-	sqlite3_bind_int64(stmt, 5, change->version);
-	sqlite3_bind_int64(stmt, 6, change->lease);
-	sqlite3_bind_int64(stmt, 7, chain->number);
-	bind_ids(stmt, 8, &heads);
-	bind_value(stmt, 9, change);
-	return view_run(&st->view, which);
-}
-
-static enum status_code drop_current(struct store *st, const struct change *change)
-{
-	sqlite3_bind_blob(st->view.stmts[SQL_DROP_CURRENT], 1, change->key, (int)change->key_len, SQLITE_STATIC);
-	return view_run(&st->view, SQL_DROP_CURRENT);
-}
-
-static enum status_code add_tombstone(struct store *st, const struct change *change, const struct chain *chain)
-{
-	sqlite3_stmt *stmt = st->view.stmts[SQL_ADD_TOMBSTONE];
-	struct chain_blob heads;
-
-	chain_heads(chain, &heads);
-	sqlite3_bind_blob(stmt, 1, change->key, (int)change->key_len, SQLITE_STATIC);
-	sqlite3_bind_int64(stmt, 2, chain->id);
-	sqlite3_bind_int64(stmt, 3, chain->number);
-	bind_ids(stmt, 4, &heads);
-	return view_run(&st->view, SQL_ADD_TOMBSTONE);
-}
-
-enum status_code store_drop_tombstone(struct store *st, const uint8_t *key, size_t len, int64_t id)
-{
-	sqlite3_stmt *stmt = st->view.stmts[SQL_DROP_TOMBSTONE];
-
-	sqlite3_bind_blob(stmt, 1, key, (int)len, SQLITE_STATIC);
-	sqlite3_bind_int64(stmt, 2, id);
-	return view_run(&st->view, SQL_DROP_TOMBSTONE);
-}
-
-/* Moves the end of the chain to where it belongs. */
-static enum status_code place(struct store *st, const struct change *change, const struct chain *chain)
-{
-	enum status_code status = STATUS_OK;
-
-	if (change->deleted) {
-		status = drop_current(st, change);
-		return status == STATUS_OK ? add_tombstone(st, change, chain) : status;
-	}
-	if (!change->existed && change->chain.id != 0)
-		status = store_drop_tombstone(st, change->key, change->key_len, change->chain.id);
-	return status == STATUS_OK ? set_current(st, change, chain) : status;
-}
-
-/* Chains a change into the state's hash, every field of it. */
-static uint64_t hash_change(const struct store *st, const struct change *change)
-{
-	int64_t fields[] = {
-		st->view.state.revision + 1, change->created,           change->version,
-		change->lease,               change->deleted,           (int64_t)change->key_len,
-	};
-	uint64_t hash = XXH3_64bits_withSeed(fields, sizeof fields, st->view.state.hash);
-
-	hash = XXH3_64bits_withSeed(change->key, change->key_len, hash);
-	return XXH3_64bits_withSeed(change->value, change->value_len, hash);
-}
-
-void store_mix(struct store *st, const void *data, size_t len)
-{
-	st->view.state.hash = XXH3_64bits_withSeed(data, len, st->view.state.hash);
-}
-
-enum status_code store_change(struct store *st, const struct change *change)
-{
-	struct store_state *state = &st->view.state;
-	struct chain chain = change->chain;
-	struct chain_blob skips;
-	int64_t id = next_id(st);
-	enum status_code status;
-
-	/* Counted first: a failure half-way leaves something to undo. */
-	st->changes++;
-	chain_add(&chain, id, &skips);
-	status = add_version(st, change, id, &skips);
-	if (status == STATUS_OK)
-		status = place(st, change, &chain);
-	if (status != STATUS_OK)
-		return status;
-	state->hash = hash_change(st, change);
-	state->last_id = id;
-	state->logical_bytes += version_cost(change->key_len, change->value_len);
-	state->keys += !change->deleted - change->existed;
-	return STATUS_OK;
 }
 
 static enum status_code checkpoint(struct view *view, int mode)

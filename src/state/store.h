@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "state/event.h"
 #include "state/view.h"
 
 enum {
@@ -33,13 +34,47 @@ struct store_options {
 	const char *vfs; /* NULL: the one that keeps the file to this process */
 };
 
+/* What a transaction did to a lease. */
+enum lease_deed { LEASE_GRANTED, LEASE_RENEWED, LEASE_GONE };
+struct lease_note {
+	enum lease_deed deed;
+	int64_t id;
+	int64_t ttl_sec; /* unless it is gone */
+	int64_t renewal; /* the log offset of the grant or renewal */
+};
+
+/* Where a record began: what undoing it goes back to. */
+struct store_mark {
+	struct store_state state;
+	bool alarm_nospace, alarm_corrupt;
+	int rows; /* SQLite's count of rows written */
+	size_t events, lease_notes;
+};
+
 struct store {
 	struct view view;         /* the writing one; view.state is the state being made */
-	struct store_state saved; /* as of the last commit: what is durable, and what a roll-back returns to */
-	struct store_state record_start; /* before the record being applied */
-	int64_t changes;          /* made by the record being applied */
+	struct store_state saved; /* as of the last commit, and what a roll-back returns to */
+	struct store_mark record_start;
+	int64_t changes;          /* of the revision being made */
+	int64_t record_changes;   /* of all revisions of the record being applied */
 	bool alarm_nospace, alarm_corrupt; /* any member's; kept with the table 'alarm' */
 	bool saved_nospace, saved_corrupt; /* as of the last commit */
+
+	/* For watchers. The applier says, between transactions, whether changes are
+	 * to be kept, and with the pairs before; store_take_news fetches them. */
+	bool keeps_news, keeps_prev;
+	struct event_batch *news; /* of the open transaction, or the last; NULL unless they are kept */
+
+	/* For who times leases: what the last transaction did, in order. Valid from
+	 * its commit until the next one begins. */
+	struct lease_note *lease_notes;
+	size_t lease_note_count, lease_note_size;
+	struct lease_renewals *renewals; /* those not written yet */
+
+	int begin_rows;         /* SQLite's count when the transaction began */
+	int64_t written_offset; /* of the log, as it stands in the database */
+	bool writes_next;       /* the next commit writes in any case: the last one may have failed */
+
 	bool compacting; /* there may be rows left that compaction has to drop */
 	int lock_fd;
 	_Atomic int wal_pages; /* in the write-ahead log after the last commit */
@@ -62,10 +97,25 @@ void store_close(struct store *st);
 enum status_code store_view(struct store *st, enum view_use use, struct view *view);
 
 /* One transaction. After a failed commit, as after store_rollback, the state
- * is that of the last commit. The applier's thread. */
+ * is that of the last commit. The applier's thread.
+ *
+ * A transaction that changed nothing but the log position and renewals of
+ * leases is not written: both come with the next one that is, or when the store
+ * is closed. The first commit after a roll-back is written in any case, so it
+ * tells whether the database can be. */
 enum status_code store_begin(struct store *st);
 enum status_code store_commit(struct store *st);
 void store_rollback(struct store *st);
+
+/* The changes of the last commit, for the caller to release; NULL when it made
+ * none. What could not be kept for lack of memory is marked as missing. */
+struct event_batch *store_take_news(struct store *st);
+
+/* Ends a revision inside a record that makes several. */
+void store_next_revision(struct store *st);
+
+/* Whether the record being applied has changed anything so far. */
+bool store_record_changed(const struct store *st);
 
 /* Around a record: what it changed can be taken back while others in the same
  * transaction stay. 'undoable' asks for the means to take it back. */

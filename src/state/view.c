@@ -408,3 +408,26 @@ Pb__KeyValue *view_message(const struct version_row *row, bool with_value, struc
 	}
 	return kv;
 }
+
+ProtobufCBinaryData view_lend(const void *data, size_t len)
+{
+	union {
+		const void *in;
+		uint8_t *out;
+	} unconst = {.in = data};
+
+	return (ProtobufCBinaryData){.len = len, .data = unconst.out};
+}
+
+void view_lend_row(const struct version_row *row, Pb__KeyValue *kv)
+{
+	pb__key_value__init(kv);
+	kv->key = view_lend(row->key, row->key_len);
+	kv->create_revision = row->created;
+	kv->mod_revision = row->mod;
+	kv->version = row->version;
+	kv->lease = row->lease;
+	if (row->stmt != NULL)
+		kv->value = view_lend(sqlite3_column_blob(row->stmt, 5),
+		                      (size_t)sqlite3_column_bytes(row->stmt, 5));
+}

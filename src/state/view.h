@@ -75,7 +75,7 @@ struct version_row {
 	size_t key_len;
 	int64_t mod, created, version, lease;
 	int64_t id;
-	sqlite3_stmt *stmt; /* value is read from it on demand */
+	sqlite3_stmt *stmt; /* value is read from it on demand; NULL: there is none to read */
 };
 
 /* What a connection is for, which settles how it reads the file. When another
@@ -143,6 +143,13 @@ enum status_code view_find_deleted(struct view *view, const uint8_t *key, size_t
 /* A row as a message in the arena. The key is always there; the value only if
  * wanted. NULL without memory. */
 Pb__KeyValue *view_message(const struct version_row *row, bool with_value, struct arena *arena);
+
+/* Bytes as a field of a message that nobody writes to or frees. */
+ProtobufCBinaryData view_lend(const void *data, size_t len);
+
+/* A row as such a message, valid as long as the row: with the value, if its
+ * statement shows it. */
+void view_lend_row(const struct version_row *row, Pb__KeyValue *kv);
 
 /* A response header that holds a revision. NULL without memory. */
 Pb__ResponseHeader *view_header(int64_t revision, struct arena *arena);

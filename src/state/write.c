@@ -117,6 +117,22 @@ struct victim {
 	const Pb__KeyValue *kv;
 };
 
+static enum status_code add_victim(const struct version_row *row, bool with_value, struct arena *arena,
+                                   struct victim ***last)
+{
+	struct victim *victim = arena_alloc(arena, sizeof *victim);
+
+	if (victim == NULL)
+		return STATUS_NO_MEMORY;
+	*victim = (struct victim){.kv = view_message(row, with_value, arena)};
+	if (victim->kv == NULL)
+		return STATUS_NO_MEMORY;
+	chain_read(&victim->chain, row->stmt, 6, 7, 8);
+	**last = victim;
+	*last = &victim->next;
+	return STATUS_OK;
+}
+
 static enum status_code collect_victims(struct store *st, const struct span *span, bool with_value,
                                         struct arena *arena, struct victim **first, size_t *count)
 {
@@ -128,22 +144,10 @@ static enum status_code collect_victims(struct store *st, const struct span *spa
 	*first = NULL;
 	*count = 0;
 	while (status == STATUS_OK) {
-		struct victim *victim;
-
 		status = scan_next(&scan, &row);
 		if (status != STATUS_OK || row == NULL)
 			break;
-		victim = arena_alloc(arena, sizeof *victim);
-		if (victim == NULL) {
-			status = STATUS_NO_MEMORY;
-			break;
-		}
-		*victim = (struct victim){.kv = view_message(row, with_value, arena)};
-		chain_read(&victim->chain, row->stmt, 6, 7, 8);
-		if (victim->kv == NULL)
-			status = STATUS_NO_MEMORY;
-		*last = victim;
-		last = &victim->next;
+		status = add_victim(row, with_value, arena, &last);
 		++*count;
 	}
 	scan_end(&scan);
@@ -210,4 +214,24 @@ enum status_code write_delete_range(struct store *st, const Pb__DeleteRangeReque
 		return STATUS_NO_MEMORY;
 	*out = response;
 	return STATUS_OK;
+}
+
+enum status_code write_delete_attached(struct store *st, int64_t lease, struct arena *arena)
+{
+	sqlite3_stmt *stmt = st->view.stmts[SQL_SCAN_ATTACHED];
+	struct victim *first = NULL, **last = &first;
+	enum status_code status = STATUS_OK;
+	int code = SQLITE_DONE;
+
+	sqlite3_bind_int64(stmt, 1, lease);
+	while (status == STATUS_OK && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
+		struct version_row row;
+
+		view_read_row(stmt, &row);
+		status = add_victim(&row, false, arena, &last);
+	}
+	sqlite3_reset(stmt);
+	if (status == STATUS_OK && code != SQLITE_DONE)
+		status = view_failed(&st->view, code);
+	return status == STATUS_OK ? delete_victims(st, first) : status;
 }

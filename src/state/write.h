@@ -20,4 +20,7 @@ enum status_code write_put(struct store *st, const Pb__PutRequest *request, stru
 enum status_code write_delete_range(struct store *st, const Pb__DeleteRangeRequest *request, struct arena *arena,
                                     Pb__DeleteRangeResponse **response);
 
+/* Deletes the keys attached to a lease, in byte order. */
+enum status_code write_delete_attached(struct store *st, int64_t lease, struct arena *arena);
+
 #endif

@@ -11,7 +11,9 @@
 #include "lib/test.h"
 #include "log/record.h"
 #include "state/compact.h"
+#include "state/lease.h"
 #include "state/range.h"
+#include "state/renewals.h"
 
 enum { ARENA_CAP_BYTES = 1 << 30 };
 
@@ -111,6 +113,15 @@ void fixture_reopen(struct fixture *fx)
 	fixture_shut(fx);
 	ck_assert_int_eq(store_open(&options, &fx->st), STATUS_OK);
 	fx->offset = fx->st->saved.applied_offset;
+}
+
+void fixture_lose_unwritten(struct fixture *fx)
+{
+	struct store *st = fx->st;
+
+	st->saved.applied_offset = st->view.state.applied_offset = st->written_offset;
+	renewals_clear(st->renewals);
+	fx->offset = st->written_offset;
 }
 
 void fixture_forget(struct fixture *fx)
@@ -293,6 +304,29 @@ uint64_t fixture_content_hash(struct fixture *fx)
 	return hash;
 }
 
+struct lease_hash {
+	const struct store *st;
+	uint64_t hash;
+};
+
+static enum status_code hash_lease(void *arg, const struct lease_row *row)
+{
+	struct lease_hash *hash = arg;
+	struct lease_row now = *row;
+
+	renewals_find(hash->st->renewals, row->id, &now.renewal);
+	hash->hash = XXH3_64bits_withSeed(&now, sizeof now, hash->hash);
+	return STATUS_OK;
+}
+
+uint64_t fixture_lease_hash(struct fixture *fx)
+{
+	struct lease_hash hash = {.st = fx->st};
+
+	ck_assert_int_eq(lease_read_all(&fx->st->view, hash_lease, &hash), STATUS_OK);
+	return hash.hash;
+}
+
 static void print_message(const char *title, const ProtobufCMessage *message, const struct buf *packed)
 {
 	fprintf(stderr, "%s %s:", title, message->descriptor->name);
@@ -393,6 +427,59 @@ Pb__TxnRequest *make_txn(struct arena *arena)
 	Pb__TxnRequest *request = arena_alloc(arena, sizeof *request);
 
 	pb__txn_request__init(request);
+	return request;
+}
+
+Pb__LeaseGrantRequest *make_grant(struct arena *arena, int64_t id, int64_t ttl_sec)
+{
+	Pb__LeaseGrantRequest *request = arena_alloc(arena, sizeof *request);
+
+	pb__lease_grant_request__init(request);
+	request->id = id;
+	request->ttl = ttl_sec;
+	return request;
+}
+
+Pb__LeaseRevokeRequest *make_revoke(struct arena *arena, int64_t id)
+{
+	Pb__LeaseRevokeRequest *request = arena_alloc(arena, sizeof *request);
+
+	pb__lease_revoke_request__init(request);
+	request->id = id;
+	return request;
+}
+
+Pb__LeaseRenew *make_renew(struct arena *arena, int64_t *ids, size_t count)
+{
+	Pb__LeaseRenew *request = arena_alloc(arena, sizeof *request);
+
+	pb__lease_renew__init(request);
+	request->ids = ids;
+	request->n_ids = count;
+	return request;
+}
+
+Pb__LeaseExpire *make_expire(struct arena *arena, int64_t *ids, int64_t *renewals, size_t count)
+{
+	Pb__LeaseExpire *request = arena_alloc(arena, sizeof *request);
+
+	pb__lease_expire__init(request);
+	request->ids = ids;
+	request->renewals = renewals;
+	request->n_ids = request->n_renewals = count;
+	return request;
+}
+
+Pb__LeaseCheckpointed *make_checkpoint(struct arena *arena, int64_t *ids, int64_t *renewals,
+                                       int64_t *remaining, size_t count)
+{
+	Pb__LeaseCheckpointed *request = arena_alloc(arena, sizeof *request);
+
+	pb__lease_checkpointed__init(request);
+	request->ids = ids;
+	request->renewals = renewals;
+	request->remaining = remaining;
+	request->n_ids = request->n_renewals = request->n_remaining = count;
 	return request;
 }
 

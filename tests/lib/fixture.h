@@ -53,6 +53,10 @@ enum status_code fixture_open_at(struct fixture *fx, const char *dir, const char
 /* Closes the store and opens it again, as a restart does. */
 void fixture_reopen(struct fixture *fx);
 
+/* Takes from the store what it has not written yet, as a crash would; the log
+ * goes on from fx->offset. */
+void fixture_lose_unwritten(struct fixture *fx);
+
 /* Closes store and reader, keeping the arena and the directory. */
 void fixture_shut(struct fixture *fx);
 
@@ -107,6 +111,9 @@ const char *fixture_show(struct fixture *fx, const Pb__RangeResponse *response);
 /* Everything that can be read, all retained revisions, as one number. */
 uint64_t fixture_content_hash(struct fixture *fx);
 
+/* All leases with their renewals, those that are not written yet too. */
+uint64_t fixture_lease_hash(struct fixture *fx);
+
 struct view *fixture_reader(struct fixture *fx);
 
 /* Ends the test unless both messages are the same, byte for byte. */
@@ -121,6 +128,14 @@ Pb__RangeRequest *make_range(struct arena *arena, const char *key, const char *e
 Pb__CompactionRequest *make_compaction(struct arena *arena, int64_t revision);
 Pb__AlarmRequest *make_alarm(struct arena *arena, Pb__AlarmRequest__AlarmAction action, Pb__AlarmType kind);
 Pb__TxnRequest *make_txn(struct arena *arena);
+Pb__LeaseGrantRequest *make_grant(struct arena *arena, int64_t id, int64_t ttl_sec);
+Pb__LeaseRevokeRequest *make_revoke(struct arena *arena, int64_t id);
+
+/* Of 'count' leases; the arrays are borrowed. */
+Pb__LeaseRenew *make_renew(struct arena *arena, int64_t *ids, size_t count);
+Pb__LeaseExpire *make_expire(struct arena *arena, int64_t *ids, int64_t *renewals, size_t count);
+Pb__LeaseCheckpointed *make_checkpoint(struct arena *arena, int64_t *ids, int64_t *renewals,
+                                       int64_t *remaining, size_t count);
 
 /* The end of the key space, as etcd writes it: one zero byte. */
 ProtobufCBinaryData make_open_end(struct arena *arena);

@@ -5,25 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "record.pb-c.h"
+#include "state/quota.h"
 #include "state/store.h"
-
-struct version {
-	int64_t mod, created, version, lease;
-	uint8_t *value;
-	size_t value_len;
-	bool deleted;
-};
-
-struct model_key {
-	uint8_t *key;
-	size_t key_len;
-	struct version *versions; /* oldest first */
-	size_t count, size;
-};
 
 void model_init(struct model *model)
 {
-	*model = (struct model){.revision = 1, .compact_revision = -1};
+	*model = (struct model){.revision = 1, .compact_revision = -1, .offset = 1};
 }
 
 void model_release(struct model *model)
@@ -68,7 +56,7 @@ static struct model_key *find_key(struct model *model, ProtobufCBinaryData key)
 	return &model->keys[at];
 }
 
-static void add_version(struct model *model, struct model_key *key, struct version version,
+static void add_version(struct model *model, struct model_key *key, struct model_version version,
                         ProtobufCBinaryData value)
 {
 	if (key->count == key->size) {
@@ -82,6 +70,7 @@ static void add_version(struct model *model, struct model_key *key, struct versi
 		memcpy(version.value, value.data, value.len);
 	version.value_len = value.len;
 	version.mod = model->revision + 1;
+	version.order = ++model->order;
 	key->versions[key->count++] = version;
 	model->changes++;
 }
@@ -97,10 +86,9 @@ static void undo(struct model *model)
 	model->changes = 0;
 }
 
-/* The version of a key that a read at the revision sees, or NULL. */
-static const struct version *visible(const struct model_key *key, int64_t revision)
+const struct model_version *model_visible(const struct model_key *key, int64_t revision)
 {
-	const struct version *newest = NULL;
+	const struct model_version *newest = NULL;
 
 	for (size_t i = 0; i < key->count; i++)
 		if (key->versions[i].mod <= revision)
@@ -113,7 +101,7 @@ static int64_t current_revision(const struct model *model)
 	return model->revision + (model->changes > 0 ? 1 : 0);
 }
 
-static bool in_span(const struct model_key *key, ProtobufCBinaryData begin, ProtobufCBinaryData end)
+bool model_in_span(const struct model_key *key, ProtobufCBinaryData begin, ProtobufCBinaryData end)
 {
 	int order = compare_bytes(key->key, key->key_len, begin.data, begin.len);
 
@@ -125,8 +113,8 @@ static bool in_span(const struct model_key *key, ProtobufCBinaryData begin, Prot
 	       compare_bytes(key->key, key->key_len, end.data, end.len) < 0;
 }
 
-static Pb__KeyValue *make_kv(const struct model_key *key, const struct version *version,
-                             struct arena *arena)
+Pb__KeyValue *model_kv(const struct model_key *key, const struct model_version *version,
+                       struct arena *arena)
 {
 	Pb__KeyValue *kv = arena_alloc(arena, sizeof *kv);
 
@@ -233,13 +221,13 @@ enum status_code model_range(const struct model *model, const Pb__RangeRequest *
 	response->header = make_header(current, arena);
 	response->kvs = arena_calloc(arena, model->key_count, sizeof *response->kvs);
 	for (size_t i = 0; i < model->key_count; i++) {
-		const struct version *version = visible(&model->keys[i], revision);
+		const struct model_version *version = model_visible(&model->keys[i], revision);
 		Pb__KeyValue *kv;
 
-		if (version == NULL || !in_span(&model->keys[i], request->key, request->range_end))
+		if (version == NULL || !model_in_span(&model->keys[i], request->key, request->range_end))
 			continue;
 		response->count++;
-		kv = make_kv(&model->keys[i], version, arena);
+		kv = model_kv(&model->keys[i], version, arena);
 		if (!request->count_only && response->n_kvs < rows_read(request) &&
 		    !is_filtered_out(request, kv))
 			response->kvs[response->n_kvs++] = kv;
@@ -260,13 +248,20 @@ enum status_code model_range(const struct model *model, const Pb__RangeRequest *
 	return STATUS_OK;
 }
 
-/* No lease can be granted yet: naming one is always wrong. */
+static struct model_lease *find_lease(struct model *model, int64_t id)
+{
+	for (size_t i = 0; i < model->lease_count; i++)
+		if (model->leases[i].id == id)
+			return &model->leases[i];
+	return NULL;
+}
+
 static enum status_code check_put(struct model *model, const Pb__PutRequest *request)
 {
-	if (request->lease != 0)
+	if (request->lease != 0 && find_lease(model, request->lease) == NULL)
 		return STATUS_LEASE_NOT_FOUND;
 	if ((request->ignore_value || request->ignore_lease) &&
-	    visible(find_key(model, request->key), INT64_MAX) == NULL)
+	    model_visible(find_key(model, request->key), INT64_MAX) == NULL)
 		return STATUS_KEY_NOT_FOUND;
 	return STATUS_OK;
 }
@@ -275,10 +270,10 @@ static enum status_code put(struct model *model, const Pb__PutRequest *request, 
                             Pb__PutResponse **out)
 {
 	struct model_key *key = find_key(model, request->key);
-	const struct version *previous = visible(key, INT64_MAX);
+	const struct model_version *previous = model_visible(key, INT64_MAX);
 	Pb__PutResponse *response = arena_alloc(arena, sizeof *response);
 	ProtobufCBinaryData value = request->value;
-	struct version next = {.version = 1, .created = model->revision + 1, .lease = request->lease};
+	struct model_version next = {.version = 1, .created = model->revision + 1, .lease = request->lease};
 
 	if (previous == NULL && (request->ignore_value || request->ignore_lease))
 		return STATUS_KEY_NOT_FOUND;
@@ -288,11 +283,11 @@ static enum status_code put(struct model *model, const Pb__PutRequest *request, 
 		next.version = previous->version + 1;
 		next.created = previous->created;
 		if (request->prev_kv)
-			response->prev_kv = make_kv(key, previous, arena);
+			response->prev_kv = model_kv(key, previous, arena);
 		if (request->ignore_lease)
 			next.lease = previous->lease;
 		if (request->ignore_value)
-			value = make_kv(key, previous, arena)->value;
+			value = model_kv(key, previous, arena)->value;
 	}
 	add_version(model, key, next, value);
 	*out = response;
@@ -307,15 +302,15 @@ static void delete_range(struct model *model, const Pb__DeleteRangeRequest *requ
 	pb__delete_range_response__init(response);
 	response->prev_kvs = arena_calloc(arena, model->key_count, sizeof *response->prev_kvs);
 	for (size_t i = 0; i < model->key_count; i++) {
-		const struct version *version = visible(&model->keys[i], INT64_MAX);
+		const struct model_version *version = model_visible(&model->keys[i], INT64_MAX);
 
-		if (version == NULL || !in_span(&model->keys[i], request->key, request->range_end))
+		if (version == NULL || !model_in_span(&model->keys[i], request->key, request->range_end))
 			continue;
 		response->deleted++;
 		if (request->prev_kv)
 			response->prev_kvs[response->n_prev_kvs++] =
-				make_kv(&model->keys[i], version, arena);
-		add_version(model, &model->keys[i], (struct version){.deleted = true},
+				model_kv(&model->keys[i], version, arena);
+		add_version(model, &model->keys[i], (struct model_version){.deleted = true},
 		            (ProtobufCBinaryData){0});
 	}
 	response->header = make_header(current_revision(model), arena);
@@ -323,7 +318,7 @@ static void delete_range(struct model *model, const Pb__DeleteRangeRequest *requ
 }
 
 /* How one version, or none at all, stands to what the compare wants. */
-static int64_t stands(const Pb__Compare *compare, const struct version *version)
+static int64_t stands(const Pb__Compare *compare, const struct model_version *version)
 {
 	bool fits;
 
@@ -349,7 +344,7 @@ static int64_t stands(const Pb__Compare *compare, const struct version *version)
 	}
 }
 
-static bool is_fulfilled(const Pb__Compare *compare, const struct version *version)
+static bool is_fulfilled(const Pb__Compare *compare, const struct model_version *version)
 {
 	int64_t order = stands(compare, version);
 
@@ -369,13 +364,13 @@ static bool is_fulfilled(const Pb__Compare *compare, const struct version *versi
 
 static bool check_compare(const struct model *model, const Pb__Compare *compare)
 {
-	static const struct version NONE;
+	static const struct model_version NONE;
 	bool any = false;
 
 	for (size_t i = 0; i < model->key_count; i++) {
-		const struct version *version = visible(&model->keys[i], INT64_MAX);
+		const struct model_version *version = model_visible(&model->keys[i], INT64_MAX);
 
-		if (version == NULL || !in_span(&model->keys[i], compare->key, compare->range_end))
+		if (version == NULL || !model_in_span(&model->keys[i], compare->key, compare->range_end))
 			continue;
 		any = true;
 		if (!is_fulfilled(compare, version))
@@ -557,18 +552,134 @@ static void set_alarm(struct model *model, const Pb__AlarmRequest *request, stru
 	*alarm = raise;
 }
 
+static enum status_code grant(struct model *model, const Pb__LeaseGrantRequest *request,
+                              struct arena *arena, Pb__LeaseGrantResponse **out)
+{
+	Pb__LeaseGrantResponse *response = arena_alloc(arena, sizeof *response);
+	int64_t ttl = request->ttl < 2 ? 2 : request->ttl;
+
+	if (model->nospace)
+		return STATUS_NO_SPACE;
+	if (ttl > 9000000000)
+		return STATUS_LEASE_TTL_TOO_LARGE;
+	if (find_lease(model, request->id) != NULL)
+		return STATUS_LEASE_EXISTS;
+	assert(model->lease_count < MODEL_LEASES_MAX);
+	model->leases[model->lease_count++] = (struct model_lease){request->id, ttl, ttl, model->offset};
+	pb__lease_grant_response__init(response);
+	response->header = make_header(model->revision, arena);
+	response->id = request->id;
+	response->ttl = ttl;
+	*out = response;
+	return STATUS_OK;
+}
+
+static void end_lease(struct model *model, struct model_lease *lease)
+{
+	for (size_t i = 0; i < model->key_count; i++) {
+		const struct model_version *version = model_visible(&model->keys[i], INT64_MAX);
+
+		if (version != NULL && version->lease == lease->id)
+			add_version(model, &model->keys[i], (struct model_version){.deleted = true},
+			            (ProtobufCBinaryData){0});
+	}
+	*lease = model->leases[--model->lease_count];
+}
+
+static enum status_code revoke(struct model *model, const Pb__LeaseRevokeRequest *request,
+                               struct arena *arena, Pb__LeaseRevokeResponse **out)
+{
+	struct model_lease *lease = find_lease(model, request->id);
+	Pb__LeaseRevokeResponse *response = arena_alloc(arena, sizeof *response);
+
+	if (lease == NULL)
+		return STATUS_LEASE_NOT_FOUND;
+	end_lease(model, lease);
+	pb__lease_revoke_response__init(response);
+	response->header = make_header(current_revision(model), arena);
+	*out = response;
+	return STATUS_OK;
+}
+
+static void expire(struct model *model, const Pb__LeaseExpire *request)
+{
+	for (size_t i = 0; i < request->n_ids; i++) {
+		struct model_lease *lease = find_lease(model, request->ids[i]);
+
+		if (lease == NULL || lease->renewal != request->renewals[i])
+			continue;
+		end_lease(model, lease);
+		model->revision = current_revision(model);
+		model->changes = 0;
+	}
+}
+
+static void renew(struct model *model, const Pb__LeaseRenew *request, struct arena *arena,
+                  Pb__LeaseRenewed **out)
+{
+	Pb__LeaseRenewed *response = arena_alloc(arena, sizeof *response);
+
+	pb__lease_renewed__init(response);
+	response->ttls = arena_calloc(arena, request->n_ids, sizeof *response->ttls);
+	response->n_ttls = request->n_ids;
+	for (size_t i = 0; i < request->n_ids; i++) {
+		struct model_lease *lease = find_lease(model, request->ids[i]);
+
+		if (lease == NULL)
+			continue;
+		response->ttls[i] = lease->remaining_sec = lease->ttl_sec;
+		lease->renewal = model->offset;
+	}
+	*out = response;
+}
+
+static void record_remaining(struct model *model, const Pb__LeaseCheckpointed *request)
+{
+	for (size_t i = 0; i < request->n_ids; i++) {
+		struct model_lease *lease = find_lease(model, request->ids[i]);
+
+		if (lease != NULL && lease->renewal == request->renewals[i])
+			lease->remaining_sec = request->remaining[i];
+	}
+}
+
+/* What no alarm stops. False: it is another request. */
+static bool dispatch_always(struct model *model, const ProtobufCMessage *request, struct arena *arena,
+                            ProtobufCMessage **response)
+{
+	const ProtobufCMessageDescriptor *type = request->descriptor;
+
+	if (type == &pb__alarm_request__descriptor)
+		set_alarm(model, (const Pb__AlarmRequest *)request, arena, (Pb__AlarmResponse **)response);
+	else if (type == &pb__lease_renew__descriptor)
+		renew(model, (const Pb__LeaseRenew *)request, arena, (Pb__LeaseRenewed **)response);
+	else if (type == &pb__lease_checkpointed__descriptor)
+		record_remaining(model, (const Pb__LeaseCheckpointed *)request);
+	else
+		return false;
+	return true;
+}
+
 static enum status_code dispatch(struct model *model, const ProtobufCMessage *request, struct arena *arena,
                                  ProtobufCMessage **response)
 {
 	const ProtobufCMessageDescriptor *type = request->descriptor;
 	enum status_code status;
 
-	if (type == &pb__alarm_request__descriptor) {
-		set_alarm(model, (const Pb__AlarmRequest *)request, arena, (Pb__AlarmResponse **)response);
+	if (dispatch_always(model, request, arena, response))
 		return STATUS_OK;
-	}
 	if (model->corrupt)
 		return STATUS_CORRUPT;
+	if (type == &pb__lease_grant_request__descriptor)
+		return grant(model, (const Pb__LeaseGrantRequest *)request, arena,
+		             (Pb__LeaseGrantResponse **)response);
+	if (type == &pb__lease_revoke_request__descriptor)
+		return revoke(model, (const Pb__LeaseRevokeRequest *)request, arena,
+		              (Pb__LeaseRevokeResponse **)response);
+	if (type == &pb__lease_expire__descriptor) {
+		expire(model, (const Pb__LeaseExpire *)request);
+		return STATUS_OK;
+	}
 	if (type == &pb__compaction_request__descriptor)
 		return compact(model, (const Pb__CompactionRequest *)request, arena,
 		               (Pb__CompactionResponse **)response);
@@ -596,8 +707,10 @@ static enum status_code dispatch(struct model *model, const ProtobufCMessage *re
 enum status_code model_apply(struct model *model, const ProtobufCMessage *request, struct arena *arena,
                              ProtobufCMessage **response)
 {
-	enum status_code status = dispatch(model, request, arena, response);
+	enum status_code status;
 
+	model->offset++;
+	status = dispatch(model, request, arena, response);
 	if (status != STATUS_OK)
 		undo(model);
 	model->revision = current_revision(model);
@@ -610,7 +723,7 @@ int64_t model_live_keys(const struct model *model)
 	int64_t count = 0;
 
 	for (size_t i = 0; i < model->key_count; i++)
-		count += visible(&model->keys[i], INT64_MAX) != NULL;
+		count += model_visible(&model->keys[i], INT64_MAX) != NULL;
 	return count;
 }
 
@@ -625,7 +738,7 @@ static bool is_retained(const struct model *model, const struct model_key *key, 
 
 int64_t model_retained_bytes(const struct model *model)
 {
-	int64_t bytes = 0;
+	int64_t bytes = (int64_t)model->lease_count * QUOTA_LEASE_BYTES;
 
 	for (size_t i = 0; i < model->key_count; i++)
 		for (size_t j = 0; j < model->keys[i].count; j++)

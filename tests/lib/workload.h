@@ -10,16 +10,23 @@
 #include "base/arena.h"
 #include "lib/prng.h"
 #include "rpc.pb-c.h"
+#include "state/store.h"
+
+enum { WORKLOAD_LEASES = 5 };
 
 struct workload {
 	struct prng prng;
 	int64_t revision;         /* of the store, as far as known: revisions are drawn around it */
 	int64_t compact_revision; /* the same */
-	bool alarms;              /* draw alarms too */
+	int64_t renewals[WORKLOAD_LEASES]; /* of leases 1, 2, ..., as far as known; 0: there is none */
+	bool alarms;                       /* draw alarms too */
 };
 
-/* A request that a record can carry: put, delete, transaction, compaction or
- * alarm. */
+/* Tells it how the store is. */
+void workload_learn(struct workload *work, struct store *st);
+
+/* A request that a record can carry: put, delete, transaction, compaction,
+ * alarm, and what is done to leases. */
 ProtobufCMessage *workload_write(struct workload *work, struct arena *arena);
 
 Pb__RangeRequest *workload_range(struct workload *work, struct arena *arena);

@@ -78,12 +78,6 @@ static void copy_store(const char *from, const char *to)
 	}
 }
 
-static void learn(struct run *run, const struct fixture *fx)
-{
-	run->work.revision = fx->st->saved.revision;
-	run->work.compact_revision = fx->st->saved.compact_revision;
-}
-
 /* A store with some history, part of it compacted, part in the log. */
 static void prepare(struct run *run)
 {
@@ -96,12 +90,12 @@ static void prepare(struct run *run)
 	ck_assert_int_eq(fixture_open_at(&fx, fixture_path("origin"), FAULT_VFS), STATUS_OK);
 	fixture_bear(&fx);
 	for (int i = 0; i < WARM_UP_REQUESTS; i++) {
-		learn(run, &fx);
+		workload_learn(&run->work, fx.st);
 		fixture_apply(&fx, workload_write(&run->work, &fx.arena));
 		if (i == WARM_UP_REQUESTS / 2)
 			ck_assert_int_eq(store_restart_wal(fx.st), STATUS_OK);
 	}
-	learn(run, &fx);
+	workload_learn(&run->work, fx.st);
 	for (int i = 0; i < BATCHES; i++)
 		for (int j = 0; j < BATCH_SIZE; j++)
 			run->attempts[i].requests[j] = workload_write(&run->work, &run->arena);
@@ -126,16 +120,38 @@ static void check_step(struct run *run, enum status_code status)
 	run->over = run->happened();
 }
 
+/* What watchers are told: of what was committed, and of nothing else. */
+static void check_news(struct run *run, int64_t before, struct event_batch *batch)
+{
+	int64_t revision = run->fx.st->saved.revision;
+
+	ck_assert_int_eq(batch != NULL, revision > before);
+	if (batch == NULL)
+		return;
+	ck_assert_int_eq(batch->first, before + 1);
+	ck_assert_int_eq(batch->last, revision);
+	ck_assert(!batch->missing);
+	for (int64_t at = before + 1, i = 0; at <= revision; at++) {
+		ck_assert_int_eq(event_revision(batch->events[i]), at);
+		while (i < (int64_t)batch->count && event_revision(batch->events[i]) == at)
+			i++;
+	}
+	event_batch_release(batch);
+}
+
 static void apply_batch(struct run *run)
 {
 	struct attempt *attempt = &run->attempts[run->count++];
+	int64_t revision;
 	enum status_code status;
 
 	attempt->tried = true;
 	attempt->before = run->fx.offset;
+	revision = run->fx.st->saved.revision;
 	status = fixture_apply_batch(&run->fx, attempt->requests, BATCH_SIZE, attempt->found);
 	attempt->acknowledged = status == STATUS_OK;
 	check_step(run, status);
+	check_news(run, revision, store_take_news(run->fx.st));
 }
 
 static void compact_all(struct run *run)
@@ -217,8 +233,9 @@ static void follow(struct run *run)
 		for (int j = 0; j < BATCH_SIZE; j++) {
 			/* A refusal for want of memory has changed nothing. */
 			if (attempt->acknowledged && attempt->found[j].status == STATUS_NO_MEMORY)
-				continue;
-			fixture_apply(&run->calm, attempt->requests[j]);
+				run->calm.offset++;
+			else
+				fixture_apply(&run->calm, attempt->requests[j]);
 		}
 	}
 }
@@ -244,6 +261,7 @@ static void compare(struct run *run)
 /* Opens the two copies; the first with the fault in wait. */
 static enum status_code open_copies(struct run *run)
 {
+	enum status_code status;
 	char path[512];
 
 	snprintf(path, sizeof path, "%s", fixture_path("template"));
@@ -252,7 +270,10 @@ static enum status_code open_copies(struct run *run)
 	ck_assert_int_eq(fixture_open_at(&run->calm, fixture_path("calm"), FAULT_VFS), STATUS_OK);
 	run->count = 0;
 	run->over = false;
-	return fixture_open_at(&run->fx, fixture_path("victim"), FAULT_VFS);
+	status = fixture_open_at(&run->fx, fixture_path("victim"), FAULT_VFS);
+	if (status == STATUS_OK)
+		run->fx.st->keeps_news = run->fx.st->keeps_prev = true;
+	return status;
 }
 
 static void close_copies(struct run *run)

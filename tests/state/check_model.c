@@ -3,7 +3,8 @@
  * The store against the model: random requests to both, and the same answers
  * from both, byte for byte. Compaction runs in steps in between, the store is
  * closed and opened again at times, and reads go to the writer's own view as
- * well as to a reader's.
+ * well as to a reader's. What watchers are told at once, and what they read of
+ * the past, must be what the model says.
  *
  * KETA_SEED repeats a run, KETA_STEPS makes it longer.
  */
@@ -14,13 +15,17 @@
 #include "lib/test.h"
 #include "lib/workload.h"
 #include "state/compact.h"
+#include "state/history.h"
+#include "state/lease.h"
 #include "state/range.h"
+#include "state/renewals.h"
 #include "state/txn.h"
 
 enum {
 	DEFAULT_STEPS = 4000,
 	BATCH_MAX = 12,
 	COMPACT_MAX_ROWS = 7,
+	SPANS_MAX = 3,
 };
 
 struct run {
@@ -28,12 +33,12 @@ struct run {
 	struct model model;
 	struct workload work;
 	int64_t step;
+	size_t leases_seen;
 };
 
 static void learn(struct run *run)
 {
-	run->work.revision = run->model.revision;
-	run->work.compact_revision = run->model.compact_revision;
+	workload_learn(&run->work, run->fx.st);
 }
 
 static void check_answer(const struct run *run, const struct applied *found, enum status_code status,
@@ -41,9 +46,66 @@ static void check_answer(const struct run *run, const struct applied *found, enu
 {
 	ck_assert_msg(found->status == status, "step %ld: status %s, but wanted %s", (long)run->step,
 	              status_code_name(found->status), status_code_name(status));
-	if (status == STATUS_OK)
+	if (wanted == NULL)
+		ck_assert_ptr_null(found->response);
+	else if (status == STATUS_OK)
 		assert_same_message(found->response, wanted);
 	ck_assert_int_eq(found->revision, run->model.revision);
+}
+
+static void check_events(const struct run *run, const struct event_batch *batch,
+                         const struct model_events *wanted)
+{
+	ck_assert(!batch->missing);
+	ck_assert_msg(batch->count == wanted->count, "step %ld: %zu events, but wanted %zu",
+	              (long)run->step, batch->count, wanted->count);
+	for (size_t i = 0; i < wanted->count; i++)
+		assert_same_message(&batch->events[i]->pb.base, &wanted->items[i]->base);
+}
+
+/* What watchers are told of the batch that was just applied. */
+static void check_news(struct run *run, int64_t before)
+{
+	struct event_batch *batch = store_take_news(run->fx.st);
+	bool wanted = run->fx.st->keeps_news && run->model.revision > before;
+	struct model_events events;
+
+	ck_assert_int_eq(batch != NULL, wanted);
+	if (batch == NULL)
+		return;
+	ck_assert_int_eq(batch->first, before + 1);
+	ck_assert_int_eq(batch->last, run->model.revision);
+	ck_assert_int_eq(batch->has_prev, run->fx.st->keeps_prev);
+	model_history(&run->model, batch->first, batch->last, batch->has_prev, false, &run->fx.arena,
+	              &events);
+	check_events(run, batch, &events);
+	event_batch_release(batch);
+}
+
+/* A lease as the store has it, in the database and in memory. */
+static enum status_code check_lease(void *arg, const struct lease_row *row)
+{
+	struct run *run = arg;
+	const struct model *model = &run->model;
+	int64_t renewal = row->renewal;
+	size_t at = 0;
+
+	while (at < model->lease_count && model->leases[at].id != row->id)
+		at++;
+	ck_assert_uint_lt(at, model->lease_count);
+	renewals_find(run->fx.st->renewals, row->id, &renewal);
+	ck_assert_int_eq(row->ttl_sec, model->leases[at].ttl_sec);
+	ck_assert_int_eq(row->remaining_sec, model->leases[at].remaining_sec);
+	ck_assert_int_eq(renewal, model->leases[at].renewal);
+	run->leases_seen++;
+	return STATUS_OK;
+}
+
+static void check_leases(struct run *run)
+{
+	run->leases_seen = 0;
+	ck_assert_int_eq(lease_read_all(&run->fx.st->view, check_lease, run), STATUS_OK);
+	ck_assert_uint_eq(run->leases_seen, run->model.lease_count);
 }
 
 static void apply_batch(struct run *run)
@@ -51,7 +113,10 @@ static void apply_batch(struct run *run)
 	const ProtobufCMessage *requests[BATCH_MAX];
 	struct applied found[BATCH_MAX];
 	size_t count = 1 + prng_below(&run->work.prng, BATCH_MAX);
+	int64_t before = run->model.revision;
 
+	run->fx.st->keeps_news = prng_chance(&run->work.prng, 70);
+	run->fx.st->keeps_prev = prng_chance(&run->work.prng, 50);
 	for (size_t i = 0; i < count; i++)
 		requests[i] = workload_write(&run->work, &run->fx.arena);
 	ck_assert_int_eq(fixture_apply_batch(&run->fx, requests, count, found), STATUS_OK);
@@ -62,6 +127,8 @@ static void apply_batch(struct run *run)
 		check_answer(run, &found[i], status, wanted);
 	}
 	run->step += (int64_t)count;
+	check_news(run, before);
+	check_leases(run);
 	learn(run);
 }
 
@@ -85,8 +152,7 @@ static void check_range(struct run *run)
 	enum status_code status = model_range(&run->model, request, &run->fx.arena, &wanted);
 	struct view *view = draw_view(run);
 
-	ck_assert_int_eq(range_run(view, request, view->state.revision, &run->fx.arena, &found),
-	                 status);
+	ck_assert_int_eq(range_run(view, request, view->state.revision, &run->fx.arena, &found), status);
 	if (status == STATUS_OK)
 		assert_same_message(&found->base, &wanted->base);
 	run->step++;
@@ -105,10 +171,83 @@ static void check_read_txn(struct run *run)
 	run->model.corrupt = false;
 	status = model_apply(&run->model, &request->base, &run->fx.arena, &wanted);
 	run->model.corrupt = corrupt;
+	run->model.offset--;
 	ck_assert_int_eq(txn_read(view, request, &run->fx.arena, &found), status);
 	if (status == STATUS_OK)
 		assert_same_message(&found->base, wanted);
 	run->step++;
+}
+
+/* Leaves the events of keys in one of the spans. */
+static void filter(struct model_events *events, const Pb__RangeRequest *const *ranges, size_t count)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < events->count; i++) {
+		const struct model_key key = {.key = events->items[i]->kv->key.data,
+		                              .key_len = events->items[i]->kv->key.len};
+		bool wanted = count == 0;
+
+		for (size_t j = 0; j < count; j++)
+			wanted |= model_in_span(&key, ranges[j]->key, ranges[j]->range_end);
+		if (wanted)
+			events->items[kept++] = events->items[i];
+	}
+	events->count = kept;
+}
+
+/* Reads a slice; the revision to go on from. */
+static int64_t check_slice(struct run *run, const struct history_slice *slice,
+                           const Pb__RangeRequest *const *ranges)
+{
+	struct model_events wanted;
+	struct event_batch *batch;
+	int64_t last;
+
+	ck_assert_int_eq(history_read(fixture_reader(&run->fx), slice, &batch), STATUS_OK);
+	last = batch->last;
+	ck_assert_int_eq(batch->first, slice->from);
+	ck_assert_int_ge(last, slice->from - (slice->from > run->model.revision));
+	ck_assert_int_eq(batch->has_prev, slice->with_prev);
+	model_history(&run->model, slice->from, last, slice->with_prev, true, &run->fx.arena, &wanted);
+	filter(&wanted, ranges, slice->span_count);
+	check_events(run, batch, &wanted);
+	event_batch_release(batch);
+	return last + 1;
+}
+
+/* From a revision drawn at random to the newest. */
+static void check_history(struct run *run)
+{
+	int64_t oldest = run->model.compact_revision > 0 ? run->model.compact_revision : 1;
+	const Pb__RangeRequest *ranges[SPANS_MAX];
+	struct span spans[SPANS_MAX];
+	struct history_slice slice = {
+		.from = oldest + prng_below(&run->work.prng, (unsigned)(run->model.revision + 2 - oldest)),
+		.spans = spans,
+		.span_count = prng_below(&run->work.prng, SPANS_MAX + 1),
+		.with_prev = prng_chance(&run->work.prng, 50),
+		.rows = 1 + prng_below(&run->work.prng, 40),
+		.bytes = 1 + prng_below(&run->work.prng, 2000),
+	};
+	struct event_batch *batch;
+
+	for (size_t i = 0; i < slice.span_count; i++) {
+		ranges[i] = workload_range(&run->work, &run->fx.arena);
+		spans[i] = span_make(ranges[i]->key, ranges[i]->range_end);
+	}
+	/* Compaction takes something from its own revision only. */
+	if (prng_chance(&run->work.prng, 30))
+		slice.from = oldest;
+	run->step++;
+	if (oldest > 1 && prng_chance(&run->work.prng, 10)) {
+		slice.from = oldest - 1;
+		ck_assert_int_eq(history_read(fixture_reader(&run->fx), &slice, &batch), STATUS_COMPACTED);
+		return;
+	}
+	do
+		slice.from = check_slice(run, &slice, ranges);
+	while (slice.from <= run->model.revision);
 }
 
 static void compact_some(struct run *run)
@@ -152,8 +291,10 @@ START_TEST(the_store_answers_as_the_model_does)
 
 		if (kind < 30)
 			apply_batch(&run);
-		else if (kind < 75)
+		else if (kind < 70)
 			check_range(&run);
+		else if (kind < 75)
+			check_history(&run);
 		else if (kind < 85)
 			check_read_txn(&run);
 		else if (kind < 98)

@@ -204,6 +204,55 @@ START_TEST(a_rollback_returns_to_the_last_commit)
 }
 END_TEST
 
+/* A compaction that is refused changes nothing. */
+static void refuse(struct fixture *fx)
+{
+	ck_assert_int_eq(fixture_apply(fx, &make_compaction(&fx->arena, 1000)->base).status,
+	                 STATUS_FUTURE_REVISION);
+}
+
+START_TEST(a_transaction_that_changes_nothing_is_not_written)
+{
+	struct fixture fx;
+	uint64_t commits;
+	int pages;
+
+	fixture_open(&fx);
+	commits = fx.st->commits;
+	pages = fx.st->wal_pages;
+	refuse(&fx);
+	ck_assert_int_eq(fx.st->saved.applied_offset, 2);
+	ck_assert_int_eq(fx.st->written_offset, 1);
+	ck_assert_int_eq(fx.st->wal_pages, pages);
+	ck_assert_uint_eq(fx.st->commits, commits);
+	fixture_compact(&fx, 1);
+	ck_assert_int_eq(fx.st->written_offset, 3);
+	ck_assert_uint_eq(fx.st->commits, commits + 1);
+	refuse(&fx);
+	fixture_reopen(&fx);
+	ck_assert_int_eq(fx.st->saved.applied_offset, 4);
+	fixture_close(&fx);
+}
+END_TEST
+
+START_TEST(the_first_commit_after_a_rollback_is_written)
+{
+	struct fixture fx;
+	int pages;
+
+	fixture_open(&fx);
+	ck_assert_int_eq(store_begin(fx.st), STATUS_OK);
+	store_rollback(fx.st);
+	for (int i = 0; i < 2; i++) {
+		pages = fx.st->wal_pages;
+		refuse(&fx);
+		ck_assert_int_eq(fx.st->wal_pages > pages, i == 0);
+		ck_assert_int_eq(fx.st->written_offset, 2);
+	}
+	fixture_close(&fx);
+}
+END_TEST
+
 START_TEST(saved_scalars_follow_commits_only)
 {
 	struct fixture fx;
@@ -336,6 +385,8 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, a_data_directory_that_is_a_file_is_refused);
 	tcase_add_test(tcase, a_database_that_is_a_directory_is_refused);
 	tcase_add_test(tcase, a_rollback_returns_to_the_last_commit);
+	tcase_add_test(tcase, a_transaction_that_changes_nothing_is_not_written);
+	tcase_add_test(tcase, the_first_commit_after_a_rollback_is_written);
 	tcase_add_test(tcase, saved_scalars_follow_commits_only);
 	tcase_add_test(tcase, a_reader_sees_commits_only);
 	tcase_add_test(tcase, sizes_grow_with_the_data);
