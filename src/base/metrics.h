@@ -81,6 +81,14 @@ enum metric_kind {
 	X(PROCESS_MAX_FDS, GAUGE, "process_max_fds", "", 0, 0, "The limit of open file descriptors.")    \
 	X(PROCESS_START, SECONDS_GAUGE, "process_start_time_seconds", "", 0, 0,                          \
 	  "When the process started, in seconds since 1970.")                                            \
+	X(LEASES_GRANTED, COUNTER, "etcd_debugging_lease_granted_total", "", 0, 0, "Leases granted.")    \
+	X(LEASES_REVOKED, COUNTER, "etcd_debugging_lease_revoked_total", "", 0, 0,                       \
+	  "Leases that ended, revoked or expired.")                                                      \
+	X(LEASES_RENEWED, COUNTER, "etcd_debugging_lease_renewed_total", "", 0, 0, "Leases renewed.")    \
+	X(WATCHERS, GAUGE, "etcd_debugging_mvcc_watcher_total", "", 0, 0, "Watches that are open.")      \
+	X(WATCH_STREAMS, GAUGE, "etcd_debugging_mvcc_watch_stream_total", "", 0, 0,                      \
+	  "Streams that watches are opened on.")                                                         \
+	X(WATCH_EVENTS, COUNTER, "etcd_debugging_mvcc_events_total", "", 0, 0, "Events sent to watches.") \
 	X(CONNECTIONS, GAUGE, "keta_http_connections", "", 0, 0, "Client connections that are open.")    \
 	X(CONNECTIONS_REFUSED, COUNTER, "keta_http_connections_refused_total", "", 0, 0,                 \
 	  "Connections closed unserved: no first byte in time, HTTP/2 without its module, no memory.")   \
@@ -101,6 +109,9 @@ enum metric_kind {
 	  "Log records applied in one database transaction.")                                            \
 	X(WAL_BYTES, GAUGE, "keta_wal_bytes", "", 0, 0, "Size of the database's write-ahead log.")       \
 	X(LOGICAL_BYTES, GAUGE, "keta_logical_bytes", "", 0, 0, "Bytes that the quota counts.")          \
+	X(LEASES, GAUGE, "keta_leases", "", 0, 0, "Leases that exist.")                                  \
+	X(RENEWAL_IDS, HISTOGRAM, "keta_lease_renewal_batch_leases", "", 1, 13,                          \
+	  "Lease renewals written in one log record.")                                                   \
 	X(REFUSED_CANCELED, COUNTER, "keta_refused_total", "code=\"CANCELED\"", 0, 0,                    \
 	  "Calls that ended with an error, by gRPC code.")                                               \
 	X(REFUSED_UNKNOWN, COUNTER, "keta_refused_total", "code=\"UNKNOWN\"", 0, 0, "")                  \

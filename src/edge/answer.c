@@ -11,7 +11,10 @@
 #include "base/metrics.h"
 #include "edge/exchange.h"
 #include "edge/gateway.h"
+#include "edge/handshake.h"
+#include "edge/paired.h"
 #include "edge/reply.h"
+#include "edge/stream_start.h"
 #include "engine/call.h"
 #include "engine/method.h"
 #include "rpc.pb-c.h"
@@ -20,7 +23,7 @@ enum { HEALTH_ARENA_BYTES = 1 << 20 };
 
 /* ---- Replies ---- */
 
-static enum MHD_Result send_reply(struct exchange *exchange, struct reply *reply)
+enum MHD_Result answer_reply(struct exchange *exchange, struct reply *reply)
 {
 	exchange->stage = STAGE_ANSWERED;
 	reply->cors_origin = exchange->cors_origin;
@@ -40,7 +43,7 @@ static enum MHD_Result send_text(struct exchange *exchange, unsigned status, con
 		.nosniff = true,
 	};
 
-	return send_reply(exchange, &reply);
+	return answer_reply(exchange, &reply);
 }
 
 enum MHD_Result answer_refusal(struct exchange *exchange, unsigned status, const char *text)
@@ -54,11 +57,11 @@ enum MHD_Result answer_refusal(struct exchange *exchange, unsigned status, const
 	};
 
 	metric_add(METRIC_HTTP_MALFORMED, 1);
-	return send_reply(exchange, &reply);
+	return answer_reply(exchange, &reply);
 }
 
 /* Sends what a buffer holds, which is taken over. */
-static enum MHD_Result send_buf(struct exchange *exchange, struct buf *buf, struct reply *reply)
+enum MHD_Result answer_buf(struct exchange *exchange, struct buf *buf, struct reply *reply)
 {
 	if (buf->failed || buf->len == 0) {
 		buf_release(buf);
@@ -67,20 +70,41 @@ static enum MHD_Result send_buf(struct exchange *exchange, struct buf *buf, stru
 	reply->len = buf->len;
 	reply->body = (const char *)buf_detach(buf);
 	reply->owned = true;
-	return send_reply(exchange, reply);
+	return answer_reply(exchange, reply);
 }
 
 /* An error that is no call's. Not in exchange->answer: of an abandoned request
  * that may be under another thread's pen. */
-static enum MHD_Result send_error(struct exchange *exchange, enum status_code code)
+enum MHD_Result answer_error(struct exchange *exchange, const struct status *status)
 {
 	struct reply reply = {.content_type = REPLY_JSON};
 	struct buf body;
 
 	buf_init(&body);
-	reply.status = gateway_encode_error(code, &body);
-	metric_add(metric_refused(status_grpc(code)), 1);
-	return send_buf(exchange, &body, &reply);
+	reply.status = gateway_encode_error(status, &body);
+	metric_add(metric_refused(status_grpc(status->code)), 1);
+	return answer_buf(exchange, &body, &reply);
+}
+
+static enum MHD_Result send_error(struct exchange *exchange, enum status_code code)
+{
+	const struct status status = {.code = code};
+
+	return answer_error(exchange, &status);
+}
+
+enum MHD_Result answer_handshake(struct exchange *exchange, const struct head_refusal *refusal)
+{
+	struct reply reply = {
+		.status = refusal->status,
+		.content_type = REPLY_TEXT,
+		.body = refusal->text,
+		.len = strlen(refusal->text),
+		.nosniff = true,
+		.websocket_version = refusal->status == MHD_HTTP_UPGRADE_REQUIRED ? "13" : NULL,
+	};
+
+	return answer_reply(exchange, &reply);
 }
 
 void answer_encode(struct exchange *exchange)
@@ -100,7 +124,7 @@ static enum MHD_Result send_answer(struct exchange *exchange)
 	reply.grpc = exchange->call->status.code == STATUS_OK;
 	call_free(exchange->call);
 	exchange->call = NULL;
-	return send_buf(exchange, &exchange->answer, &reply);
+	return answer_buf(exchange, &exchange->answer, &reply);
 }
 
 /* ---- The API ---- */
@@ -108,15 +132,13 @@ static enum MHD_Result send_answer(struct exchange *exchange)
 static enum MHD_Result start_call(struct exchange *exchange, const struct method *method)
 {
 	const struct edge *edge = exchange->loop->edge;
-	bool is_inline = exchange->body.len == 0;
 	struct gateway_request request = {
 		.head = &exchange->head,
-		.body = is_inline ? exchange->inline_body : (const char *)exchange->body.data,
-		.len = is_inline ? exchange->inline_len : exchange->body.len,
 		.received = exchange->received,
 		.message_limit = edge->message_limit,
 	};
 
+	request.body = exchange_body(exchange, &request.len);
 	if (exchange->body.failed)
 		return send_error(exchange, STATUS_NO_MEMORY);
 	exchange->call = call_new(&EXCHANGE_CALL_OPS, exchange, GATEWAY_ARENA_BYTES);
@@ -134,9 +156,12 @@ static enum MHD_Result answer_api(struct exchange *exchange, const char *http_me
 
 	if (method == NULL)
 		return send_error(exchange, STATUS_NOT_FOUND);
+	if (method->kind == METHOD_STREAM && handshake_is_asked(&exchange->head))
+		return stream_start(exchange, method);
 	if (strcmp(http_method, MHD_HTTP_METHOD_POST) != 0)
 		return send_error(exchange, STATUS_METHOD_NOT_ALLOWED);
-	return start_call(exchange, method);
+	return method->kind == METHOD_STREAM ? stream_start(exchange, method)
+	                                     : start_call(exchange, method);
 }
 
 /* ---- The plain endpoints ---- */
@@ -179,7 +204,7 @@ static enum MHD_Result step_plain(struct exchange *exchange)
 		call_free(exchange->call);
 		exchange->call = NULL;
 		if (next == PLAIN_REPLY)
-			return send_reply(exchange, &reply);
+			return answer_reply(exchange, &reply);
 		if (!make_health_read(exchange, next == PLAIN_READ_SERIALIZABLE))
 			return MHD_NO;
 		if (!call_start(edge->engine, exchange->loop->reader, exchange->call))
@@ -225,10 +250,10 @@ static enum MHD_Result redirect(struct exchange *exchange)
 	reply.location = exchange->target.location;
 	if (strcmp(exchange->head.method, MHD_HTTP_METHOD_GET) != 0 &&
 	    strcmp(exchange->head.method, MHD_HTTP_METHOD_HEAD) != 0)
-		return send_reply(exchange, &reply);
+		return answer_reply(exchange, &reply);
 	reply.content_type = "text/html; charset=utf-8";
 	target_redirect_body(&exchange->target, &exchange->answer);
-	return send_buf(exchange, &exchange->answer, &reply);
+	return answer_buf(exchange, &exchange->answer, &reply);
 }
 
 static bool is_api_path(const struct target *target)
@@ -248,13 +273,13 @@ enum MHD_Result answer_request(struct exchange *exchange)
 	if (!is_host_allowed(exchange, &exchange->answer)) {
 		struct reply reply = {.status = 421, .content_type = REPLY_TEXT, .nosniff = true};
 
-		return send_buf(exchange, &exchange->answer, &reply);
+		return answer_buf(exchange, &exchange->answer, &reply);
 	}
 	exchange->cors_origin = allowed_origin(exchange);
 	if (strcmp(exchange->head.method, MHD_HTTP_METHOD_OPTIONS) == 0) {
 		struct reply reply = {.status = MHD_HTTP_OK, .body = ""};
 
-		return send_reply(exchange, &reply);
+		return answer_reply(exchange, &reply);
 	}
 	if (target->location != NULL)
 		return redirect(exchange);
@@ -270,6 +295,8 @@ enum MHD_Result answer_request(struct exchange *exchange)
 
 enum MHD_Result answer_finished(struct exchange *exchange)
 {
+	if (exchange->paired != NULL)
+		return paired_finished(exchange);
 	return exchange->plain.route != NULL ? step_plain(exchange) : send_answer(exchange);
 }
 

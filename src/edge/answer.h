@@ -10,7 +10,11 @@
 
 #include <microhttpd.h>
 
+struct buf;
 struct exchange;
+struct head_refusal;
+struct reply;
+struct status;
 
 /* The request is complete. */
 enum MHD_Result answer_request(struct exchange *exchange);
@@ -24,6 +28,13 @@ enum MHD_Result answer_canceled(struct exchange *exchange);
 /* Its head cannot be trusted. The connection ends: where the next request
  * would start is not certain. 'text' is static. */
 enum MHD_Result answer_refusal(struct exchange *exchange, unsigned status, const char *text);
+
+/* For stream_start.c and paired.c: an answer, one with the bytes of a buffer,
+ * which is taken over, an error, and a handshake that is refused. */
+enum MHD_Result answer_reply(struct exchange *exchange, struct reply *reply);
+enum MHD_Result answer_buf(struct exchange *exchange, struct buf *buf, struct reply *reply);
+enum MHD_Result answer_error(struct exchange *exchange, const struct status *status);
+enum MHD_Result answer_handshake(struct exchange *exchange, const struct head_refusal *refusal);
 
 /* Turns a finished call into the bytes to send, ahead of time. On any thread
  * that has the call to itself. */

@@ -132,6 +132,13 @@ void connections_remove(struct connections *connections, struct connection *conn
 	free(connection);
 }
 
+void connections_give_away(struct connections *connections, struct connection *connection)
+{
+	/* Closing the descriptor would not take it out while another one is open. */
+	epoll_ctl(connections->epoll_fd, EPOLL_CTL_DEL, connection->fd, NULL);
+	connection->given_away = true;
+}
+
 struct connection *connections_find(const struct connections *connections, uint64_t id)
 {
 	uint32_t fd = (uint32_t)id;
@@ -143,7 +150,8 @@ struct connection *connections_find(const struct connections *connections, uint6
 /* Ends a connection: libmicrohttpd sees the hang-up and cleans up. */
 static void cut(struct connection *connection)
 {
-	shutdown(connection->fd, SHUT_RDWR);
+	if (!connection->given_away)
+		shutdown(connection->fd, SHUT_RDWR);
 }
 
 static void cut_expired(struct connections *connections, enum phase phase, int64_t now_ms)

@@ -31,6 +31,7 @@ struct connection {
 	int64_t since_ms;
 	int fd;
 	bool hung_up;              /* the client ended its side, perhaps both */
+	bool given_away;           /* the socket lives on without it */
 	uint32_t generation;       /* tells it from an earlier one with the same descriptor */
 	struct exchange *exchange; /* the request under way, or NULL */
 };
@@ -62,6 +63,10 @@ void connections_remove(struct connections *connections, struct connection *conn
 
 void connections_set_phase(struct connections *connections, struct connection *connection, enum phase phase,
                            int64_t now_ms);
+
+/* Stops watching the connection: its socket, by another descriptor, has become
+ * somebody else's. It is still to be removed. */
+void connections_give_away(struct connections *connections, struct connection *connection);
 
 /* By the id of an epoll event; NULL when it is gone, though its descriptor may
  * be in use again. */

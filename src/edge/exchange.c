@@ -16,6 +16,7 @@
 #include "base/metrics.h"
 #include "edge/answer.h"
 #include "edge/gateway.h"
+#include "edge/paired.h"
 #include "engine/call.h"
 
 /* A longer body is not even read and dropped. */
@@ -45,6 +46,7 @@ static void free_exchange(struct exchange *exchange)
 {
 	exchange->loop->exchanges--;
 	call_free(exchange->call);
+	paired_free(exchange->paired);
 	plain_release(&exchange->plain);
 	target_release(&exchange->target);
 	buf_release(&exchange->body);
@@ -99,6 +101,7 @@ static void resume(struct exchange *exchange, enum stage stage)
 {
 	exchange->stage = stage;
 	exchange->loop->suspended--;
+	exchange->loop->resumed = true;
 	metric_add(METRIC_SUSPENDED, -1);
 	MHD_resume_connection(exchange->mhd);
 }
@@ -113,11 +116,9 @@ void exchange_abandon(struct exchange *exchange)
 	resume(exchange, STAGE_ABANDONED);
 }
 
-enum MHD_Result exchange_suspend(struct exchange *exchange)
+enum MHD_Result exchange_wait(struct exchange *exchange)
 {
 	exchange->stage = STAGE_WAITING;
-	exchange->in_engine = true;
-	exchange->loop->in_engine++;
 	exchange->loop->suspended++;
 	metric_add(METRIC_SUSPENDED, 1);
 	MHD_suspend_connection(exchange->mhd);
@@ -125,6 +126,19 @@ enum MHD_Result exchange_suspend(struct exchange *exchange)
 	if (exchange->connection->hung_up)
 		exchange_abandon(exchange);
 	return MHD_YES;
+}
+
+enum MHD_Result exchange_suspend(struct exchange *exchange)
+{
+	exchange->in_engine = true;
+	exchange->loop->in_engine++;
+	return exchange_wait(exchange);
+}
+
+void exchange_wake(struct exchange *exchange)
+{
+	if (exchange->stage == STAGE_WAITING)
+		resume(exchange, STAGE_FINISHED);
 }
 
 static void deliver_finish(struct loop *loop, struct mail *mail)
@@ -135,8 +149,8 @@ static void deliver_finish(struct loop *loop, struct mail *mail)
 	loop->in_engine--;
 	if (exchange->mhd == NULL)
 		free_exchange(exchange);
-	else if (exchange->stage == STAGE_WAITING)
-		resume(exchange, STAGE_FINISHED);
+	else
+		exchange_wake(exchange);
 }
 
 /* The engine's callback, on the thread that finished the call. */
@@ -182,6 +196,14 @@ static void keep_body(struct exchange *exchange, const char *data, size_t len)
 		buf_append(&exchange->body, exchange->inline_body, exchange->inline_len);
 	}
 	buf_append(&exchange->body, data, len);
+}
+
+const char *exchange_body(const struct exchange *exchange, size_t *len)
+{
+	bool is_inline = exchange->body.len == 0;
+
+	*len = is_inline ? exchange->inline_len : exchange->body.len;
+	return is_inline ? exchange->inline_body : (const char *)exchange->body.data;
 }
 
 /* Past the limit the body is still read to its end, and dropped. */

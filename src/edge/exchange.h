@@ -34,6 +34,7 @@
 struct call;
 struct config;
 struct engine;
+struct paired;
 
 /* What all requests share; read-only while loops run, but for 'draining'. */
 struct edge {
@@ -51,8 +52,8 @@ enum { EXCHANGE_INLINE_BYTES = 768 };
 enum stage {
 	STAGE_HEAD,      /* the request line is there */
 	STAGE_BODY,      /* the head was accepted */
-	STAGE_WAITING,   /* suspended until the call finishes */
-	STAGE_FINISHED,  /* resumed: the call has finished */
+	STAGE_WAITING,   /* suspended until the call, or the stream, is over */
+	STAGE_FINISHED,  /* resumed: it is */
 	STAGE_ABANDONED, /* resumed: nobody waits for the answer */
 	STAGE_ANSWERED,
 };
@@ -73,7 +74,8 @@ struct exchange {
 	struct buf body; /* when it outgrows the inline bytes */
 
 	struct call *call;
-	struct plain plain; /* if it has a route */
+	struct plain plain;    /* if it has a route */
+	struct paired *paired; /* a stream that is answered in one piece, or NULL */
 	struct buf answer;
 	unsigned answer_status; /* 0 until the answer is encoded */
 
@@ -94,6 +96,14 @@ void exchange_abandon(struct exchange *exchange);
 /* For answer.c: suspends the connection until the call that was started
  * finishes, and is what the access handler returns. */
 enum MHD_Result exchange_suspend(struct exchange *exchange);
+
+/* For paired.c: the same for its stream, and the end of it, on the loop's
+ * thread. The latter does nothing to an exchange that does not wait. */
+enum MHD_Result exchange_wait(struct exchange *exchange);
+void exchange_wake(struct exchange *exchange);
+
+/* The body that was kept. */
+const char *exchange_body(const struct exchange *exchange, size_t *len);
 
 /* The call_ops of an exchange's call, whose 'edge' is the exchange. */
 extern const struct call_ops EXCHANGE_CALL_OPS;

@@ -66,44 +66,51 @@ static bool parse_timeout(const struct header *header, int64_t *out_ns)
 	return true;
 }
 
-static bool read_timeout(struct call *call, const struct header *header)
+enum status_code gateway_deadline(const struct header *timeout, struct arena *arena, int64_t *deadline_ms,
+                                  const char **error)
 {
 	static const int64_t NS_PER_MS = 1000000;
 	int64_t timeout_ns;
 
-	if (header->len == 0)
-		return true;
-	if (!parse_timeout(header, &timeout_ns)) {
-		call_fail(call, STATUS_BAD_REQUEST,
-		          arena_printf(&call->arena, "invalid grpc-timeout: %.*s", (int)header->len,
-		                       header->text));
-		return false;
+	*deadline_ms = 0;
+	*error = NULL;
+	if (timeout->len == 0)
+		return STATUS_OK;
+	if (!parse_timeout(timeout, &timeout_ns)) {
+		*error =
+			arena_printf(arena, "invalid grpc-timeout: %.*s", (int)timeout->len, timeout->text);
+		return STATUS_BAD_REQUEST;
 	}
 	/* Zero is no limit. A limit below the clock's precision has as good as passed. */
-	if (timeout_ns != 0 && timeout_ns < NS_PER_MS) {
-		call_fail(call, STATUS_DEADLINE_EXCEEDED, NULL);
-		return false;
-	}
+	if (timeout_ns != 0 && timeout_ns < NS_PER_MS)
+		return STATUS_DEADLINE_EXCEEDED;
 	if (timeout_ns > 0)
-		call->deadline_ms = clock_ms() + (timeout_ns - 1) / NS_PER_MS + 1;
-	return true;
+		*deadline_ms = clock_ms() + (timeout_ns - 1) / NS_PER_MS + 1;
+	return STATUS_OK;
 }
 
 /* ---- The token ---- */
 
-static bool read_token(struct call *call, const struct head *head)
+struct header gateway_token(const struct head *head)
 {
 	static const char BEARER[] = "Bearer ";
 	const size_t bearer_len = sizeof BEARER - 1;
 	struct header header = head->token.text != NULL ? head->token : head->authorization;
-	char *token;
 
-	if (header.text == NULL)
-		return true;
 	if (header.len >= bearer_len && memcmp(header.text, BEARER, bearer_len) == 0) {
 		header.text += bearer_len;
 		header.len -= bearer_len;
 	}
+	return header;
+}
+
+static bool read_token(struct call *call, const struct head *head)
+{
+	struct header header = gateway_token(head);
+	char *token;
+
+	if (header.text == NULL)
+		return true;
 	token = arena_alloc(&call->arena, header.len + 1);
 	if (token == NULL) {
 		call_fail(call, STATUS_NO_MEMORY, NULL);
@@ -117,49 +124,69 @@ static bool read_token(struct call *call, const struct head *head)
 
 /* ---- The message ---- */
 
-static void refuse_size(struct call *call, size_t size, size_t limit)
+enum status_code gateway_refuse_size(struct arena *arena, size_t size, size_t limit, const char **error)
 {
-	call_fail(call, STATUS_MESSAGE_TOO_LARGE,
-	          arena_printf(&call->arena, "grpc: received message larger than max (%zu vs. %zu)", size,
-	                       limit));
+	*error = arena_printf(arena, "grpc: received message larger than max (%zu vs. %zu)", size, limit);
+	return STATUS_MESSAGE_TOO_LARGE;
 }
 
 /* The limit is for the protobuf form. That is never much longer than the JSON
  * (a negative number takes ten bytes and a tag), so the usual small request is
  * not measured. */
-static bool check_size(struct call *call, const struct gateway_request *request)
+static enum status_code check_size(const ProtobufCMessage *message, size_t json_len, size_t limit,
+                                   struct arena *arena, const char **error)
 {
 	size_t size;
 
-	if (request->len <= request->message_limit / 4)
-		return true;
-	size = protobuf_c_message_get_packed_size(call->request);
-	if (size <= request->message_limit)
-		return true;
-	refuse_size(call, size, request->message_limit);
-	return false;
+	if (json_len <= limit / 4)
+		return STATUS_OK;
+	size = protobuf_c_message_get_packed_size(message);
+	return size <= limit ? STATUS_OK : gateway_refuse_size(arena, size, limit, error);
+}
+
+enum status_code gateway_decode_next(const struct method *method, size_t message_limit, const char **text,
+                                     size_t *len, struct arena *arena, ProtobufCMessage **out,
+                                     const char **error)
+{
+	size_t before = *len;
+	enum status_code status = json_decode_next(method->input, text, len, arena, out, error);
+
+	if (status != STATUS_OK || *out == NULL)
+		return status;
+	return check_size(*out, before - *len, message_limit, arena, error);
+}
+
+static enum status_code decode_message(struct call *call, const struct gateway_request *request,
+                                       const char **error)
+{
+	ProtobufCMessage *message;
+	enum status_code status;
+
+	if (request->received > request->len)
+		return gateway_refuse_size(&call->arena, request->received,
+		                           request->message_limit * GATEWAY_BODY_FACTOR, error);
+	status = json_decode(call->method->input, request->body, request->len, &call->arena, &message,
+	                     error);
+	if (status != STATUS_OK)
+		return status;
+	call->request = message;
+	return check_size(message, request->len, request->message_limit, &call->arena, error);
 }
 
 static bool decode(struct call *call, const struct method *method, const struct gateway_request *request)
 {
-	ProtobufCMessage *message;
 	const char *error = NULL;
 	enum status_code status;
 
 	call->method = method;
-	if (!read_timeout(call, &request->head->timeout))
-		return false;
-	if (request->received > request->len) {
-		refuse_size(call, request->received, request->message_limit * GATEWAY_BODY_FACTOR);
-		return false;
-	}
-	status = json_decode(method->input, request->body, request->len, &call->arena, &message, &error);
+	status = gateway_deadline(&request->head->timeout, &call->arena, &call->deadline_ms, &error);
+	if (status == STATUS_OK)
+		status = decode_message(call, request, &error);
 	if (status != STATUS_OK) {
 		call_fail(call, status, error);
 		return false;
 	}
-	call->request = message;
-	return check_size(call, request) && read_token(call, request->head);
+	return read_token(call, request->head);
 }
 
 bool gateway_decode(struct call *call, const struct method *method, const struct gateway_request *request)
@@ -171,17 +198,16 @@ bool gateway_decode(struct call *call, const struct method *method, const struct
 	return false;
 }
 
-unsigned gateway_encode_error(enum status_code code, struct buf *buf)
+unsigned gateway_encode_error(const struct status *status, struct buf *buf)
 {
-	json_encode_error(buf, (int)status_grpc(code), status_code_text(code));
-	return (unsigned)status_http(code);
+	json_encode_error(buf, (int)status_grpc(status->code), status_text(status));
+	return (unsigned)status_http(status->code);
 }
 
 unsigned gateway_encode(const struct call *call, struct buf *buf)
 {
-	if (call->status.code == STATUS_OK)
-		json_encode(call->response, buf);
-	else
-		json_encode_error(buf, (int)status_grpc(call->status.code), status_text(&call->status));
-	return (unsigned)status_http(call->status.code);
+	if (call->status.code != STATUS_OK)
+		return gateway_encode_error(&call->status, buf);
+	json_encode(call->response, buf);
+	return (unsigned)status_http(STATUS_OK);
 }

@@ -38,6 +38,7 @@ static const struct known_header KNOWN_HEADERS[] = {
 	KNOWN("Content-Length", content_length, REPEAT_SAME),
 	KNOWN("Transfer-Encoding", transfer_encoding, REPEAT_NEVER),
 	KNOWN("Expect", expect, REPEAT_FIRST),
+	KNOWN("Upgrade", upgrade, REPEAT_FIRST),
 };
 #undef KNOWN
 
@@ -130,9 +131,9 @@ static enum MHD_Result read_header(void *arg, enum MHD_ValueKind kind, const cha
 	return MHD_YES;
 }
 
-static struct head_refusal judge(const struct head *head, const char *version)
+static struct head_refusal judge(const struct head *head)
 {
-	bool is_1_1 = strcmp(version, "HTTP/1.0") != 0;
+	bool is_1_1 = !head->is_1_0;
 
 	if (!all_of(head->method, strlen(head->method), CHAR_TOKEN))
 		return (struct head_refusal){400, "400 Bad Request: malformed method"};
@@ -157,9 +158,9 @@ static struct head_refusal judge(const struct head *head, const char *version)
 struct head_refusal head_read(struct head *head, struct MHD_Connection *connection, const char *method,
                               const char *version)
 {
-	*head = (struct head){.method = method};
+	*head = (struct head){.method = method, .is_1_0 = strcmp(version, "HTTP/1.0") == 0};
 	MHD_get_connection_values_n(connection, MHD_HEADER_KIND, read_header, head);
-	return judge(head, version);
+	return judge(head);
 }
 
 uint64_t head_content_length(const struct head *head)

@@ -22,6 +22,7 @@ struct header {
 
 struct head {
 	const char *method;
+	bool is_1_0; /* HTTP/1.0 */
 	struct header host;
 	struct header origin;
 	struct header authorization;
@@ -32,6 +33,7 @@ struct head {
 	struct header content_length;
 	struct header transfer_encoding;
 	struct header expect;
+	struct header upgrade;
 	bool malformed; /* a name, a value, or two that contradict each other */
 };
 

@@ -34,6 +34,12 @@
 enum status_code json_decode(const ProtobufCMessageDescriptor *type, const char *text, size_t len,
                              struct arena *arena, ProtobufCMessage **out, const char **message);
 
+/* The same for the first of several values in *text, which then begins behind
+ * it; *out is NULL when nothing but blanks is left. After an error the rest has
+ * no meaning. */
+enum status_code json_decode_next(const ProtobufCMessageDescriptor *type, const char **text, size_t *len,
+                                  struct arena *arena, ProtobufCMessage **out, const char **message);
+
 /* Appends the message as one JSON object, in a single pass. Memory running out
  * marks the buffer as failed. */
 void json_encode(const ProtobufCMessage *message, struct buf *buf);

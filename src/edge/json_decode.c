@@ -20,6 +20,7 @@
 #include "base/message.h"
 #include "base/wire.h"
 #include "edge/json_parse.h"
+#include "edge/json_shorten.h"
 
 enum { PATH_MAX_BYTES = 256 };
 
@@ -434,13 +435,14 @@ static enum status_code decode_message(struct decoder *decoder, const struct pla
 	return decode_fields(decoder, &here, json, *out);
 }
 
-static bool is_blank(const char *text, size_t len)
+static size_t count_blanks(const char *text, size_t len)
 {
-	for (size_t i = 0; i < len; i++) {
-		if (text[i] != ' ' && text[i] != '\t' && text[i] != '\n' && text[i] != '\r')
-			return false;
-	}
-	return true;
+	size_t count = 0;
+
+	while (count < len &&
+	       (text[count] == ' ' || text[count] == '\t' || text[count] == '\n' || text[count] == '\r'))
+		count++;
+	return count;
 }
 
 enum status_code json_decode(const ProtobufCMessageDescriptor *type, const char *text, size_t len,
@@ -454,7 +456,7 @@ enum status_code json_decode(const ProtobufCMessageDescriptor *type, const char 
 	decoder.arena = arena;
 	decoder.message = NULL;
 	*message = NULL;
-	if (is_blank(text, len)) {
+	if (count_blanks(text, len) == len) {
 		text = "{}";
 		len = 2;
 	}
@@ -465,4 +467,41 @@ enum status_code json_decode(const ProtobufCMessageDescriptor *type, const char 
 	json_tree_release(&decoder.tree);
 	*message = decoder.message;
 	return status;
+}
+
+/* Where the value ends that the text begins with, if it is a valid object; no
+ * other is a message. A text of many is then parsed one by one, each byte once. */
+static size_t find_end(const char *text, size_t len)
+{
+	size_t depth = 0;
+
+	if (text[0] != '{')
+		return len;
+	for (size_t i = 0; i < len; i++) {
+		if (text[i] == '"')
+			i = json_string_end(text, i + 1, len);
+		else if (text[i] == '{' || text[i] == '[')
+			depth++;
+		else if ((text[i] == '}' || text[i] == ']') && --depth == 0)
+			return i + 1;
+	}
+	return len;
+}
+
+enum status_code json_decode_next(const ProtobufCMessageDescriptor *type, const char **text, size_t *len,
+                                  struct arena *arena, ProtobufCMessage **out, const char **message)
+{
+	size_t blanks = count_blanks(*text, *len);
+	const char *value = *text + blanks;
+	size_t left = *len - blanks;
+	size_t end;
+
+	*out = NULL;
+	*message = NULL;
+	if (left == 0)
+		return STATUS_OK;
+	end = find_end(value, left);
+	*text = value + end;
+	*len = left - end;
+	return json_decode(type, value, end, arena, out, message);
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop alternates between three things: deliver mail, let the daemon run,
- * and wait. It waits on an epoll instance of its own that holds the daemon's
- * epoll, an eventfd for mail, and every client socket once more, for hang-ups
- * only: libmicrohttpd does not look at a suspended connection, so a client
- * that leaves would be noticed when its answer is sent. The sockets are put in
- * when the connection begins and leave by being closed, which costs a request
- * nothing.
+ * The loop alternates between these: deliver mail, let the daemon run, let the
+ * engine run what concerns its streams, send what came of it, and wait.
+ *
+ * It waits on an epoll instance of its own that holds the daemon's epoll, an
+ * eventfd for mail, the sockets of streams, and every other client socket once
+ * more, for hang-ups only: libmicrohttpd does not look at a suspended
+ * connection, so a client that leaves would be noticed when its answer is sent.
+ * The sockets are put in when the connection begins and leave by being closed,
+ * which costs a request nothing.
  *
  * libmicrohttpd's timer restarts with every byte. It is used for "nothing
  * moves" only, while an answer is sent; how long a head or a body may take in
@@ -35,12 +37,14 @@ enum {
 	DRAIN_MS = 5000, /* for answers that clients are slow to take */
 	SPINS = 32,      /* turns without a wait before hang-ups are looked at */
 	EVENTS = 64,
+	GATHER_US = 5000, /* messages for streams are made before they are sent */
 	/* Holds a head of up to 7.5 KB, each header counted with 64 bytes of
 	 * libmicrohttpd's own (doc/security.md); 10,000 idle connections take 84 MiB. */
 	CONNECTION_MEMORY_BYTES = 8192,
 };
 
-/* What an epoll event carries: these two, or a connection's id, which is larger. */
+/* What an epoll event carries: these two, or the id of a stream or a
+ * connection, which are larger; the latter's is the largest. */
 enum { EVENT_DAEMON = 0, EVENT_WAKE = 1 };
 
 /* ---- Mail ---- */
@@ -98,6 +102,7 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
                           enum MHD_ConnectionNotificationCode code)
 {
 	struct loop *loop = arg;
+	bool given_away;
 
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
 		const union MHD_ConnectionInfo *info =
@@ -107,10 +112,13 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
 		*context = connections_add(&loop->connections, info->connect_fd, loop->now_ms);
 		return;
 	}
+	/* The socket of one that was given away is still counted. */
+	given_away = *context != NULL && ((struct connection *)*context)->given_away;
 	if (*context != NULL)
 		connections_remove(&loop->connections, *context);
 	*context = NULL;
-	listener_release_connection(loop->listener);
+	if (!given_away)
+		listener_release_connection(loop->listener);
 }
 
 /* ---- New sockets ---- */
@@ -167,6 +175,7 @@ static void check_time(struct loop *loop)
 		return;
 	loop->next_check_ms = loop->now_ms + CHECK_MS;
 	connections_cut_expired(&loop->connections, loop->now_ms);
+	stream_set_check_phases(&loop->streams);
 }
 
 /* ---- Waiting ---- */
@@ -182,6 +191,21 @@ static void on_hang_up(struct loop *loop, uint64_t id)
 		exchange_abandon(connection->exchange);
 }
 
+static void on_event(struct loop *loop, const struct epoll_event *event)
+{
+	uint64_t id = event->data.u64;
+	eventfd_t ignored;
+
+	if (id == EVENT_DAEMON)
+		return; /* the daemon runs in every turn */
+	if (id == EVENT_WAKE)
+		eventfd_read(loop->wake_fd, &ignored);
+	else if (id >= STREAM_ID_MIN && id <= STREAM_ID_MAX)
+		stream_set_event(&loop->streams, id, event->events);
+	else
+		on_hang_up(loop, id);
+}
+
 static void poll_events(struct loop *loop, int timeout_ms)
 {
 	struct epoll_event events[EVENTS];
@@ -189,23 +213,31 @@ static void poll_events(struct loop *loop, int timeout_ms)
 
 	engine_reader_rest(loop->reader);
 	count = epoll_wait(loop->epoll_fd, events, EVENTS, timeout_ms);
-	for (int i = 0; i < count; i++) {
-		eventfd_t ignored;
-
-		if (events[i].data.u64 == EVENT_DAEMON)
-			continue; /* the daemon runs in every turn */
-		if (events[i].data.u64 == EVENT_WAKE)
-			eventfd_read(loop->wake_fd, &ignored);
-		else
-			on_hang_up(loop, events[i].data.u64);
-	}
+	for (int i = 0; i < count; i++)
+		on_event(loop, &events[i]);
 }
 
-/* Waits for something to do; 'spins' counts the turns in which there was. */
+/* How long nothing will be due: not the mail, not the engine, not a stream. */
+static int quiet_ms(const struct loop *loop)
+{
+	int64_t due_ms = loop->engine_due_ms;
+
+	if (atomic_load(&loop->inbox) != NULL || atomic_load(&loop->reader_due))
+		return 0;
+	if (loop->streams.next_deadline_ms < due_ms)
+		due_ms = loop->streams.next_deadline_ms;
+	if (due_ms <= loop->now_ms)
+		return 0;
+	return due_ms - loop->now_ms < CHECK_MS ? (int)(due_ms - loop->now_ms) : CHECK_MS;
+}
+
+/* Waits for something to do; 'spins' counts the turns in which there was. The
+ * daemon's time-out does not tell of a connection that was just resumed. */
 static void wait_for_events(struct loop *loop, int *spins)
 {
 	MHD_UNSIGNED_LONG_LONG daemon_ms;
-	bool busy = MHD_get_timeout(loop->daemon, &daemon_ms) == MHD_YES && daemon_ms == 0;
+	bool busy =
+		loop->resumed || (MHD_get_timeout(loop->daemon, &daemon_ms) == MHD_YES && daemon_ms == 0);
 
 	if (busy) {
 		if (++*spins < SPINS)
@@ -214,10 +246,43 @@ static void wait_for_events(struct loop *loop, int *spins)
 		poll_events(loop, 0);
 	} else {
 		atomic_store(&loop->sleeping, true);
-		poll_events(loop, atomic_load(&loop->inbox) == NULL ? CHECK_MS : 0);
+		poll_events(loop, quiet_ms(loop));
 		atomic_store_explicit(&loop->sleeping, false, memory_order_relaxed);
 	}
 	loop->now_ms = clock_ms();
+	loop->streams.now_ms = loop->now_ms;
+}
+
+/* ---- Streams ---- */
+
+/* The engine's, on any thread. Asking again before it has run costs nothing. */
+static void wake(void *arg)
+{
+	struct loop *loop = arg;
+
+	if (atomic_exchange(&loop->reader_due, true))
+		return;
+	if (atomic_load(&loop->sleeping) && atomic_exchange(&loop->sleeping, false))
+		eventfd_write(loop->wake_fd, 1);
+}
+
+/* Behind all else that a turn does, which may have made work for it. As long as
+ * there is more it goes on for a moment: the more messages a client has, the
+ * fewer system calls each of them costs. */
+static void run_streams(struct loop *loop)
+{
+	int64_t until_us = 0;
+
+	atomic_exchange(&loop->reader_due, false);
+	do {
+		loop->engine_due_ms = engine_reader_run(loop->reader, loop->now_ms);
+		if (loop->engine_due_ms == 0 && until_us == 0)
+			until_us = clock_us() + GATHER_US;
+	} while (loop->engine_due_ms == 0 && clock_us() < until_us);
+	stream_set_check_deadlines(&loop->streams);
+	/* Clients that kept up again have let the engine go on. */
+	if (stream_set_settle(&loop->streams))
+		loop->engine_due_ms = 0;
 }
 
 /* ---- Draining and stopping ---- */
@@ -226,7 +291,8 @@ static void check_drained(struct loop *loop)
 {
 	if (loop->drained == NULL)
 		return;
-	if (loop->exchanges > 0 && (loop->in_engine > 0 || loop->now_ms < loop->drain_until_ms))
+	if ((loop->exchanges > 0 || loop->streams.count > 0) &&
+	    (loop->in_engine > 0 || loop->now_ms < loop->drain_until_ms))
 		return;
 	sem_post(loop->drained);
 	loop->drained = NULL;
@@ -242,6 +308,7 @@ static void begin_drain(struct loop *loop, struct mail *mail)
 	struct drain_mail *drain = (struct drain_mail *)mail;
 
 	connections_cut_idle(&loop->connections);
+	stream_set_stop(&loop->streams);
 	loop->drained = drain->drained;
 	loop->drain_until_ms = loop->now_ms + DRAIN_MS;
 	free(drain);
@@ -264,6 +331,7 @@ static void begin_stop(struct loop *loop, struct mail *mail)
 {
 	(void)mail;
 	loop->stopping = true;
+	stream_set_cut(&loop->streams);
 	for (struct connection *connection = loop->connections.lists[PHASE_BUSY].oldest; connection != NULL;
 	     connection = connection->next) {
 		if (connection->exchange != NULL)
@@ -278,10 +346,13 @@ static void run_turns(struct loop *loop)
 	do {
 		wait_for_events(loop, &spins);
 		deliver_mail(loop);
+		loop->resumed = false;
 		MHD_run(loop->daemon);
 		check_time(loop);
+		run_streams(loop);
 		check_drained(loop);
-	} while (!loop->stopping || loop->suspended > 0 || loop->in_engine > 0);
+	} while (!loop->stopping || loop->suspended > 0 || loop->in_engine > 0 ||
+	         !engine_reader_is_idle(loop->reader));
 	/* Nothing is suspended, but a resumption may not have been noticed yet. */
 	MHD_run(loop->daemon);
 }
@@ -313,6 +384,7 @@ void loop_stop(struct loop *loop)
 	close(loop->epoll_fd);
 	close(loop->wake_fd);
 	connections_release(&loop->connections);
+	stream_set_release(&loop->streams);
 }
 
 /* ---- Starting ---- */
@@ -367,6 +439,7 @@ static bool open_epoll(struct loop *loop)
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	connections_init(&loop->connections, loop->epoll_fd);
+	stream_set_init(&loop->streams, loop->epoll_fd, loop->listener, loop->edge->message_limit);
 	return loop->epoll_fd >= 0 && loop->wake_fd >= 0 && info != NULL &&
 	       watch(loop, info->epoll_fd, EVENT_DAEMON) && watch(loop, loop->wake_fd, EVENT_WAKE);
 }
@@ -383,7 +456,8 @@ enum status_code loop_start(struct loop *loop, struct edge *edge, struct listene
 	loop->daemon = start_daemon(loop);
 	if (loop->daemon == NULL)
 		goto no_daemon;
-	if (!open_epoll(loop) || pthread_create(&loop->thread, NULL, run, loop) != 0)
+	if (!open_epoll(loop) || engine_reader_listen(loop->reader, wake, loop) != STATUS_OK ||
+	    pthread_create(&loop->thread, NULL, run, loop) != 0)
 		goto no_thread;
 	loop->started = true;
 	return STATUS_OK;

@@ -6,7 +6,8 @@
  *
  *   acceptor ──── mail: a socket ─────┐           ┌─ MHD_add_connection
  *                                     ├─► loop ───┼─ MHD_run ─► access handler (exchange.c)
- *   engine ────── mail: an answer ────┘           └─ MHD_resume_connection
+ *   engine ────── mail: an answer ────┘   │       └─ MHD_resume_connection
+ *                                         └─ streams, on sockets of their own (stream_set.h)
  *
  * The daemon runs without threads of its own. Therefore a connection can be
  * suspended after its call was started: however soon the call finishes, the
@@ -27,6 +28,7 @@
 
 #include "base/status.h"
 #include "edge/connection.h"
+#include "edge/stream_set.h"
 
 struct edge;
 struct listener;
@@ -46,17 +48,21 @@ struct loop {
 	struct MHD_Daemon *daemon;
 	pthread_t thread;
 	bool started;
-	int epoll_fd; /* the daemon's epoll, wake_fd, and every connection's hang-up */
+	int epoll_fd; /* the daemon's epoll, wake_fd, every connection's hang-up, and the streams */
 	int wake_fd;
 
 	_Atomic(struct mail *) inbox; /* newest first */
 	atomic_bool sleeping;         /* about to wait: post must wake it */
 	atomic_int posting;           /* threads inside loop_post: the loop must not go */
+	atomic_bool reader_due;       /* the engine asked for engine_reader_run */
 
 	/* The thread's own. */
 	int64_t now_ms;
 	int64_t next_check_ms;
+	int64_t engine_due_ms; /* when engine_reader_run is due at the latest */
 	struct connections connections;
+	struct stream_set streams;
+	bool resumed;      /* a connection was, and the daemon has not run since */
 	bool adding_seen;  /* the daemon told of the connection being added */
 	int64_t exchanges; /* requests that exist */
 	int64_t suspended; /* of these, those whose connection is suspended */
@@ -75,9 +81,9 @@ void loop_post(struct loop *loop, struct mail *mail);
 /* Gives the loop a connected socket. Closes it when there is no memory. Any thread. */
 void loop_add_socket(struct loop *loop, int fd, const struct sockaddr *addr, socklen_t addr_len);
 
-/* From now on answers close their connections and idle ones are closed. The
- * semaphore is posted when no request is under way, or when no call is and
- * some time has passed. Any thread. */
+/* From now on answers close their connections, idle ones are closed, and
+ * streams are ended. The semaphore is posted when no request and no stream is
+ * under way, or when no call is and some time has passed. Any thread. */
 void loop_drain(struct loop *loop, sem_t *drained);
 
 /* Cuts all connections, waits until the engine has finished every call of this

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An answer, as the headers a client of etcd expects, given to libmicrohttpd.
+ * An answer, as the headers a client of etcd expects, given to libmicrohttpd or
+ * written out.
  */
 #ifndef KETA_REPLY_H
 #define KETA_REPLY_H
@@ -9,6 +10,8 @@
 #include <stddef.h>
 
 #include <microhttpd.h>
+
+#include "base/buf.h"
 
 struct reply {
 	unsigned status;
@@ -22,6 +25,7 @@ struct reply {
 	const char *cors_origin; /* NULL: no CORS headers */
 	const char *allow;       /* NULL: no such header; so is the next */
 	const char *location;
+	const char *websocket_version; /* that is spoken here */
 };
 
 extern const char REPLY_JSON[];
@@ -30,5 +34,10 @@ extern const char REPLY_TEXT[];
 /* Queues the answer; to be called from the access handler, and what that
  * returns. An owned body is freed also when this fails (MHD_NO). */
 enum MHD_Result reply_queue(struct MHD_Connection *connection, const struct reply *reply);
+
+/* Appends the status line and the headers, for a connection that libmicrohttpd
+ * has no part in any more. 'framing' says where the body ends: a header with
+ * its CRLF, or "". */
+void reply_write_head(const struct reply *reply, const char *framing, struct buf *buf);
 
 #endif

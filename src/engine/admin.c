@@ -89,8 +89,9 @@ static enum status_code fill_status(struct engine *engine, struct view *view, st
 		return STATUS_NO_MEMORY;
 	pb__downgrade_info__init(response->downgradeinfo);
 	response->leader = view->state.member_id;
-	response->raftindex = (uint64_t)view->state.applied_offset;
-	response->raftappliedindex = (uint64_t)view->state.applied_offset;
+	/* What the database says may be behind: renewals of leases are written later. */
+	response->raftindex = (uint64_t)atomic_load(&engine->applied_offset);
+	response->raftappliedindex = response->raftindex;
 	response->raftterm = view->state.term;
 	response->dbsizequota = engine->config->quota_backend_bytes;
 	status = store_sizes(engine->store, view, &response->dbsize, &response->dbsizeinuse, &wal_bytes);

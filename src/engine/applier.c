@@ -7,14 +7,17 @@
  * as well, in small steps between two batches.
  */
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/logger.h"
 #include "base/metrics.h"
 #include "engine/internal.h"
+#include "engine/lessor.h"
 #include "log/record.h"
 #include "state/apply.h"
 #include "state/compact.h"
+#include "watch/hub.h"
 
 enum {
 	BATCH_RECORDS = 1024,
@@ -191,18 +194,43 @@ static void take_rest(struct applier *applier)
 			read_record(applier, i, &rec); /* one that cannot be read has no call to be found */
 }
 
+/* Watchers and the lessor hear of the batch before its clients do: who has been
+ * told of a write finds that what follows from it has begun. */
+static void tell(struct engine *engine, const struct store_state *old)
+{
+	struct store *st = engine->store;
+	struct event_batch *news = store_take_news(st);
+	const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+
+	if (news != NULL)
+		hub_publish(engine->hub, news);
+	else if (st->saved.revision != old->revision)
+		hub_advance(engine->hub, st->saved.revision);
+	if (st->saved.compact_revision != old->compact_revision)
+		hub_compacted(engine->hub, st->saved.compact_revision);
+	/* A lease that nobody times would never end. Without memory nothing goes on until there is some. */
+	while (lessor_note(engine->lessor, st->lease_notes, st->lease_note_count, clock_ms()) != STATUS_OK)
+		nanosleep(&pause, NULL);
+}
+
 static void run_batch(struct applier *applier)
 {
 	struct engine *engine = applier->engine;
+	struct store *st = engine->store;
+	const struct store_state old = st->saved;
 	int64_t started_us = clock_us();
 	enum status_code status;
 
 	for (size_t i = 0; i < applier->count; i++)
 		applier->items[i] = (struct item){0};
+	st->keeps_news = hub_wants_events(engine->hub);
+	st->keeps_prev = hub_wants_prev(engine->hub);
 	status = apply_batch(applier, false);
 	if (status == STATUS_HALF_APPLIED)
 		status = apply_batch(applier, true);
-	if (status != STATUS_OK)
+	if (status == STATUS_OK)
+		tell(engine, &old);
+	else
 		take_rest(applier);
 	metric_observe(METRIC_BATCH_RECORDS, (int64_t)applier->count);
 	metric_observe(METRIC_COMMIT_SECONDS, clock_us() - started_us);

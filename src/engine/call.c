@@ -30,6 +30,8 @@ void call_free(struct call *call)
 void call_cancel(struct call *call)
 {
 	atomic_store(&call->canceled, true);
+	if (call->cancel != NULL)
+		call->cancel(call);
 }
 
 bool call_fail(struct call *call, enum status_code code, const char *message)

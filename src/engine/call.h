@@ -66,6 +66,8 @@ struct call {
 	struct engine *engine;
 	struct call *next;      /* in whatever queue it waits */
 	bool (*resume)(struct engine *engine, struct reader *reader, struct call *call); /* a read, later */
+	struct waiter *waiter;  /* of a call that waits for a lock or an office */
+	void (*cancel)(struct call *call); /* on the thread that started it; NULL: there is nothing to do */
 	int barrier_step;       /* see engine/read.c */
 	int64_t started_us;     /* on clock_us's scale */
 	int64_t barrier_offset; /* a read waits until this is applied */
@@ -85,7 +87,9 @@ void call_free(struct call *call);
 bool call_start(struct engine *engine, struct reader *reader, struct call *call);
 
 /* Says that nobody waits for the answer any more: a read that has not run need
- * not. While the engine has the call; finish comes all the same. */
+ * not, and one who waits for a lock gives up his place. While the engine has
+ * the call, on the thread that started it; finish comes all the same, possibly
+ * before this returns. */
 void call_cancel(struct call *call);
 
 /* Ends a call with a code, and with a message of its own if not NULL (which

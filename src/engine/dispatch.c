@@ -118,7 +118,10 @@ bool call_start(struct engine *engine, struct reader *reader, struct call *call)
 
 void call_finish(struct call *call, bool slow)
 {
-	conclude(call->engine, call);
+	if (call->method != NULL)
+		conclude(call->engine, call);
+	else
+		atomic_fetch_sub(&call->engine->in_flight, 1); /* the engine's own: see propose_own */
 	call->ops->finish(call, slow);
 }
 

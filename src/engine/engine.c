@@ -9,6 +9,8 @@
 #include "base/clock.h"
 #include "base/logger.h"
 #include "engine/internal.h"
+#include "engine/lessor.h"
+#include "watch/hub.h"
 
 enum { GENESIS_TIMEOUT_MS = 60 * 1000, POLL_MS = 1 };
 
@@ -17,9 +19,7 @@ static void pause_ms(long ms)
 	nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
 }
 
-/* An id that is neither 0 nor above what a signed integer holds: some clients
- * read it as one. */
-static enum status_code draw_id(uint64_t *id)
+enum status_code engine_draw_id(uint64_t *id)
 {
 	do {
 		if (getrandom(id, sizeof *id, 0) != sizeof *id)
@@ -41,9 +41,9 @@ static enum status_code found_cluster(struct engine *engine)
 	if (atomic_load(&engine->cluster_id) != 0)
 		return STATUS_OK;
 	pb__genesis__init(&genesis);
-	status = draw_id(&genesis.cluster_id);
+	status = engine_draw_id(&genesis.cluster_id);
 	if (status == STATUS_OK)
-		status = draw_id(&genesis.member_id);
+		status = engine_draw_id(&genesis.member_id);
 	if (status != STATUS_OK)
 		return status;
 	if (advertised == NULL || advertised[0] == '\0')
@@ -79,7 +79,7 @@ static enum status_code init_engine(struct engine *engine)
 	call_queue_init(&engine->reads);
 	call_queue_init(&engine->barred);
 	engine->pending.first = engine->pending.next = 1;
-	return draw_id(&engine->incarnation);
+	return engine_draw_id(&engine->incarnation);
 }
 
 enum status_code engine_start(const struct config *config, struct log *log, struct store *store,
@@ -95,6 +95,10 @@ enum status_code engine_start(const struct config *config, struct log *log, stru
 	engine->store = store;
 	method_init();
 	status = init_engine(engine);
+	if (status == STATUS_OK)
+		status = hub_open(store, &engine->hub);
+	if (status == STATUS_OK)
+		status = lessor_new(&store->view, clock_ms(), &engine->lessor);
 	if (status == STATUS_OK)
 		status = applier_start(engine);
 	if (status == STATUS_OK)
@@ -121,16 +125,27 @@ int64_t engine_pending(const struct engine *engine)
 	return atomic_load(&engine->in_flight);
 }
 
+/* The housekeeper ends what takes too long. */
+static void await_calls(const struct engine *engine)
+{
+	while (engine->housekeeper_started && engine_pending(engine) > 0)
+		pause_ms(POLL_MS);
+}
+
 void engine_stop(struct engine *engine)
 {
 	engine_drain(engine);
-	/* The housekeeper ends what takes too long. */
-	while (engine->housekeeper_started && engine_pending(engine) > 0)
-		pause_ms(POLL_MS);
+	await_calls(engine);
+	/* The next start gives leases what was left of them, and not their time anew. */
+	if (engine->housekeeper_started)
+		expiry_record(engine, true);
+	await_calls(engine);
 	atomic_store(&engine->stopping, true);
 	housekeeper_stop(engine);
 	read_stop_threads(engine);
 	applier_stop(engine);
+	lessor_free(engine->lessor);
+	hub_close(engine->hub);
 	buf_release(&engine->record);
 	free(engine->pending.slots);
 	pthread_cond_destroy(&engine->tick);

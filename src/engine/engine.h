@@ -56,6 +56,21 @@ void engine_info(struct engine *engine, struct engine_info *out);
 enum status_code engine_reader_new(struct engine *engine, struct reader **out);
 void engine_reader_free(struct reader *reader);
 
+/* Lets streams, and calls that wait long, live on the reader's thread: what
+ * happens for them elsewhere is kept for engine_reader_run, and 'wake' asks,
+ * from any thread, for that to be called soon. STATUS_NO_MEMORY. */
+typedef void engine_wake_fn(void *arg);
+enum status_code engine_reader_listen(struct reader *reader, engine_wake_fn *wake, void *arg);
+
+/* Does what is due for the reader's streams and calls, about a millisecond of
+ * it. Returns when to call it again at the latest, on clock_ms's scale: 0 for
+ * at once, INT64_MAX for when it is woken. */
+int64_t engine_reader_run(struct reader *reader, int64_t now_ms);
+
+/* Whether nothing is on its way to the reader from other threads. A reader that
+ * listens is freed only then; until then engine_reader_run is called. */
+bool engine_reader_is_idle(const struct reader *reader);
+
 /* To be called before the reader's thread waits for more work: gives back the
  * snapshot that reads of the last moments shared. */
 void engine_reader_rest(struct reader *reader);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The thread for what time brings: waiting calls whose deadline has passed,
- * pages of the write-ahead log that can move to the database file, and
- * automatic compaction.
+ * pages of the write-ahead log that can move to the database file, leases that
+ * are due, and automatic compaction.
  */
 #include <time.h>
 
@@ -10,11 +10,14 @@
 #include "base/logger.h"
 #include "engine/autocompact.h"
 #include "engine/internal.h"
+#include "engine/lessor.h"
 
 enum {
 	TICK_MS = 50,
 	/* Small enough that a restart reads little, large enough to write hot pages once. */
 	WAL_CHECKPOINT_PAGES = 1000,
+	/* Between two looks for leases of which so much less is left than was recorded that it matters. */
+	LEASE_RECORD_MS = 60 * 1000,
 };
 
 static void propose_compaction(struct engine *engine, int64_t revision)
@@ -48,6 +51,7 @@ static void *run(void *arg)
 	const struct config *config = engine->config;
 	struct reader *reader = NULL;
 	struct autocompact plan;
+	int64_t record_leases_ms = clock_ms() + LEASE_RECORD_MS;
 
 	autocompact_init(&plan, config->compaction_mode, config->compaction_retention, clock_ms(),
 	                 atomic_load(&engine->revision));
@@ -59,6 +63,12 @@ static void *run(void *arg)
 
 		propose_expire(engine, now_ms);
 		read_expire(engine, now_ms);
+		lessor_tick(engine->lessor, now_ms, atomic_load(&engine->fault) != NULL);
+		expiry_run(engine);
+		if (now_ms >= record_leases_ms) {
+			expiry_record(engine, false);
+			record_leases_ms = now_ms + LEASE_RECORD_MS;
+		}
 		if (revision > 0)
 			propose_compaction(engine, revision);
 		if (reader != NULL && atomic_load(&engine->store->wal_pages) > WAL_CHECKPOINT_PAGES)

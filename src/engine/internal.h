@@ -8,6 +8,15 @@
  *   validate.c     refusals that need no state
  *   propose.c      a write becomes a record; the table of those that wait
  *   read.c         barriers, and the threads for long reads
+ *   reader.c       what an edge's thread has of the engine: view, shard, timers
+ *   stream.c       the life of a stream
+ *   watch.c        the Watch service
+ *   lease.c        the Lease service
+ *   keep_alive.c   its keep-alives, in batches
+ *   lessor.c       when leases are due
+ *   agenda.c       things by time
+ *   expiry.c       the records that this leads to
+ *   concurrency.c  locks and elections, made of transactions and watches
  *   applier.c      the thread that applies records and wakes their calls
  *   housekeeper.c  the thread for what time brings: time-outs, checkpoints,
  *                  automatic compaction
@@ -26,6 +35,7 @@
 #include "engine/call.h"
 #include "engine/engine.h"
 #include "engine/method.h"
+#include "engine/stream.h"
 #include "log/log.h"
 #include "record.pb-c.h"
 #include "state/store.h"
@@ -40,10 +50,50 @@ enum {
 	ENGINE_READS_MAX = 1000,
 };
 
+/* Something to be done at a time, on the reader's thread. */
+struct reader_timer {
+	struct reader_timer *next, *prev;
+	bool is_set;
+	int64_t due_ms; /* on clock_ms's scale */
+	void (*run)(struct reader_timer *timer, int64_t now_ms); /* it is cleared before */
+};
+
 struct reader {
 	struct engine *engine;
 	struct view view;
+	struct shard *shard; /* NULL unless it listens */
+	struct renewer *renewer; /* see engine/keep_alive.c; NULL until there is a stream of that kind */
+	struct reader_timer *timers;
+	int64_t next_due_ms; /* no timer is due before */
+	struct waiter *waiters; /* calls that wait for a lock or an office; see engine/concurrency.c */
+	int64_t tasks; /* that other threads will post to the shard: it must not go before */
 };
+
+/* A reader with a view for this use; engine_reader_free frees it. */
+enum status_code reader_new(struct engine *engine, enum view_use use, struct reader **out);
+
+/* Sets a timer that is not set, or clears one; clearing again does no harm. */
+void reader_set_timer(struct reader *reader, struct reader_timer *timer, int64_t due_ms);
+void reader_clear_timer(struct reader *reader, struct reader_timer *timer);
+
+/* What a stream's method does; set by its method_open_fn. */
+struct stream_handler {
+	void (*receive)(struct stream *stream, const ProtobufCMessage *request);
+	void (*end_requests)(struct stream *stream);
+	void (*resume)(struct stream *stream); /* the client keeps up again */
+	void (*close)(struct stream *stream);  /* free the state */
+};
+
+/* Ends the engine's side of a stream, once. With a message of its own if not
+ * NULL. Returns false, "refused", to end a method_open_fn with. */
+bool stream_fail(struct stream *stream, enum status_code code, const char *message);
+
+/* The response header of a message that a stream sends. */
+void stream_fill_header(struct engine *engine, Pb__ResponseHeader *header, int64_t revision);
+
+/* To be called before a reader's shard is freed: keep-alives of its streams that
+ * are on their way find nobody. */
+void keep_alive_leave(struct reader *reader);
 
 /* A first-in first-out list of calls. */
 struct call_queue {
@@ -64,6 +114,8 @@ struct engine {
 	const struct config *config;
 	struct log *log;
 	struct store *store;
+	struct hub *hub;
+	struct lessor *lessor;
 	uint64_t incarnation;
 
 	_Atomic uint64_t cluster_id, member_id, term;
@@ -71,6 +123,9 @@ struct engine {
 	_Atomic bool alarm_nospace, alarm_corrupt;
 	_Atomic bool alarm_proposed; /* NOSPACE was proposed and is not in force yet */
 	_Atomic(const char *) fault; /* why the applier cannot commit, or NULL */
+
+	_Atomic bool expiring; /* records that end leases are on their way, one after the other */
+	int64_t expired;       /* by these; of whom 'expiring' is */
 
 	_Atomic bool draining;
 	_Atomic bool stopping;
@@ -117,6 +172,11 @@ bool propose(struct engine *engine, struct call *call);
 /* Appends a request of the engine's own, for which nobody waits. */
 enum status_code propose_internal(struct engine *engine, const ProtobufCMessage *request);
 
+/* Appends the request of a call of the engine's own, which has no method and is
+ * neither counted nor given a header. Its finish follows in any case, possibly
+ * before this returns. */
+void propose_own(struct engine *engine, struct call *call);
+
 /* The waiting call of a record of this incarnation, taken out of the table;
  * NULL when it timed out or never was. */
 struct call *propose_take(struct engine *engine, uint64_t sequence);
@@ -150,6 +210,16 @@ void read_stop_threads(struct engine *engine);
 
 enum status_code applier_start(struct engine *engine);
 void applier_stop(struct engine *engine);
+
+/* Begins to end the leases that are due; to be called often. The housekeeper's thread. */
+void expiry_run(struct engine *engine);
+
+/* Proposes records of what is left of leases: of those where it is worth it, or,
+ * before a stop, of all. Does not wait for them. */
+void expiry_record(struct engine *engine, bool all);
+
+/* A random id that is neither 0 nor negative: some clients read it as signed. */
+enum status_code engine_draw_id(uint64_t *id);
 
 enum status_code housekeeper_start(struct engine *engine);
 void housekeeper_stop(struct engine *engine);

@@ -19,6 +19,12 @@
 #define STREAMS_NONE .request_stream = false, .response_stream = false
 #define STREAMS_RESPONSE .request_stream = false, .response_stream = true
 #define STREAMS_BOTH .request_stream = true, .response_stream = true
+#define STREAMS_PAIRED STREAMS_BOTH, .paired = true
+
+#define HANDLER_READ(handler) .run = handler
+#define HANDLER_WRITE(handler) .run = handler
+#define HANDLER_LOCAL(handler) .run = handler
+#define HANDLER_STREAM(handler) .open = handler
 
 static struct method methods[] = {
 #define METHOD(package_, service_, rpc_, kind_, right_, streams_, run_, path_, alias_)                     \
@@ -30,7 +36,7 @@ static struct method methods[] = {
 		.kind = METHOD_##kind_,                                                                    \
 		.right = RIGHT_##right_,                                                                   \
 		STREAMS_##streams_,                                                                        \
-		.run = run_,                                                                               \
+		HANDLER_##kind_(run_),                                                                     \
 	},
 #include "methods.def"
 #undef METHOD

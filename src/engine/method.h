@@ -17,6 +17,7 @@
 struct call;
 struct engine;
 struct reader;
+struct stream;
 
 /* The path of a call through the engine. */
 enum method_kind {
@@ -43,6 +44,10 @@ enum method_right {
  * STATUS_UNIMPLEMENTED. */
 typedef bool method_run_fn(struct engine *engine, struct reader *reader, struct call *call);
 
+/* Begins a stream: sets its handler and state (engine/internal.h). False when it
+ * is refused, after stream_fail. */
+typedef bool method_open_fn(struct engine *engine, struct stream *stream);
+
 struct method {
 	const char *service;   /* "KV" */
 	const char *name;      /* "Range" */
@@ -52,7 +57,9 @@ struct method {
 	enum method_right right;
 	bool request_stream; /* the client sends several messages */
 	bool response_stream;
-	method_run_fn *run; /* NULL: not built */
+	bool paired;          /* each message is answered by one, and no more come when the client has ended */
+	method_run_fn *run;   /* NULL: not built, or a stream */
+	method_open_fn *open; /* NULL: not built, or no stream */
 	const ProtobufCMessageDescriptor *input;
 	const ProtobufCMessageDescriptor *output;
 	size_t index; /* in the table */

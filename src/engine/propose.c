@@ -119,6 +119,20 @@ enum status_code propose_internal(struct engine *engine, const ProtobufCMessage 
 	return append_request(engine, request, NULL);
 }
 
+void propose_own(struct engine *engine, struct call *call)
+{
+	enum status_code status;
+
+	call->engine = engine;
+	call->started_us = clock_us();
+	atomic_fetch_add(&engine->in_flight, 1);
+	status = append_request(engine, call->request, call);
+	if (status == STATUS_OK)
+		return;
+	call_fail(call, status, NULL);
+	call_finish(call, false);
+}
+
 struct call *propose_take(struct engine *engine, uint64_t sequence)
 {
 	struct call *call;

@@ -14,41 +14,6 @@
 
 enum barrier_step { BARRIER_ASKED, BARRIER_LEFT, BARRIER_ANSWERED };
 
-static enum status_code reader_new(struct engine *engine, enum view_use use, struct reader **out)
-{
-	struct reader *reader = calloc(1, sizeof *reader);
-	enum status_code status;
-
-	if (reader == NULL)
-		return STATUS_NO_MEMORY;
-	reader->engine = engine;
-	status = store_view(engine->store, use, &reader->view);
-	if (status != STATUS_OK) {
-		free(reader);
-		return status;
-	}
-	*out = reader;
-	return STATUS_OK;
-}
-
-enum status_code engine_reader_new(struct engine *engine, struct reader **out)
-{
-	return reader_new(engine, VIEW_SHORT_READ, out);
-}
-
-void engine_reader_rest(struct reader *reader)
-{
-	view_rest(&reader->view);
-}
-
-void engine_reader_free(struct reader *reader)
-{
-	if (reader == NULL)
-		return;
-	view_close(&reader->view);
-	free(reader);
-}
-
 /* Puts a call where it belongs: its barrier is known. */
 static void dispatch(struct engine *engine, struct call *call)
 {

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Random key-value requests to ketad and to etcd, which must answer the same.
+"""Random requests to ketad and to etcd, which must answer the same.
 
     differential.py KETAD ETCD [--steps N] [--seed N]
 
-Both start empty and get the same requests over the JSON gateway; status and
-body must agree, but for what names the server (ids, term) and the wording of
-syntax errors. The seed is printed; the first difference ends the run.
+Both start empty and get the same requests over the JSON gateway: keys, leases,
+and now and then a watch from some revision on. Status and body must agree, but
+for what names the server (ids, term), what passes by while one waits (time to
+live), how a watch's events are put into messages, and the wording of syntax
+errors. The seed is printed; the first difference ends the run.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import tempfile
 import time
 
 KEYS = [b"a", b"b", b"ab", b"abc", b"b\x00", b"c", b"\x00", b"\xff", b"\xff\xff", b"k1", b"k2", b"k3", b"d/e", b"d/f"]
+LEASES = [1, 2, 3, 7, -1, 4096]
 VALUES = [b"", b"1", b"2", b"value", b"\x00\xff", b"x" * 300]
 
 
@@ -84,8 +87,8 @@ class Maker:
                 out.pop("value", None)
         if self.chance(0.1):
             out["ignore_lease"] = True
-        if self.chance(0.02):
-            out["lease"] = self.rng.choice(["7", "-1", "0"])
+        if self.chance(0.2):
+            out["lease"] = str(self.rng.choice(LEASES + [0]))
         return out
 
     def delete(self):
@@ -135,7 +138,37 @@ class Maker:
     def compaction(self):
         return {"revision": str(self.some_revision()), "physical": self.chance(0.5)}
 
+    def lease(self):
+        """Times to live are long: none of these ends by itself."""
+        lease = {"ID": str(self.rng.choice(LEASES))}
+        draw = self.rng.random()
+        if draw < 0.4:
+            ttl = self.rng.choice([100000, 200000, 9000000000, 9000000001, 1 << 62])
+            return "/v3/lease/grant", dict(lease, TTL=str(ttl))
+        if draw < 0.6:
+            return self.rng.choice(["/v3/lease/revoke", "/v3/kv/lease/revoke"]), lease
+        if draw < 0.8:
+            return "/v3/lease/timetolive", dict(lease, keys=self.chance(0.7))
+        if draw < 0.9:
+            return "/v3/lease/leases", {}
+        return "/v3/lease/keepalive", lease
+
+    def watch(self):
+        out = self.span()
+        out["start_revision"] = str(self.some_revision())
+        for name in ("prev_kv", "fragment"):
+            if self.chance(0.4):
+                out[name] = True
+        if self.chance(0.3):
+            out["filters"] = [self.rng.choice(["NOPUT", "NODELETE"])]
+        return out
+
     def request(self):
+        draw = self.rng.random()
+        if draw < 0.12:
+            return self.lease()
+        if draw < 0.13:
+            return "/v3/watch", self.watch()
         draw = self.rng.random()
         if draw < 0.35:
             return "/v3/kv/put", self.put()
@@ -191,12 +224,42 @@ class Server:
             self.connection = None
             raise
 
+    def watch(self, body):
+        """What the watch is told, up to a put and a deletion of its first key that are made when it
+        is open: its answers, and all events in one list."""
+        stream = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        stream.request("POST", "/v3/watch", json.dumps({"create_request": body}))
+        reply = stream.getresponse()
+        messages, events = [json.loads(reply.readline())], []
+        last = "PUT" if "NODELETE" in body.get("filters", ()) else "DELETE"
+        if not messages[0]["result"].get("canceled"):
+            until = self.touch(body["key"] or "AA==")[last]
+            while not any(int(e["kv"]["mod_revision"]) >= until for e in events):
+                message = json.loads(reply.readline())
+                if message.get("result", {}).get("events"):
+                    events += message["result"]["events"]
+                else:
+                    messages.append(message)
+                    break
+        stream.close()
+        return [reply.status, [normal(m.get("result", m)) for m in messages], events]
+
+    def revision(self):
+        return int(self.ask("/v3/kv/range", {"key": "YQ=="})[1]["header"]["revision"])
+
+    def touch(self, key):
+        put = self.ask("/v3/kv/put", {"key": key, "value": "dA=="})
+        delete = self.ask("/v3/kv/deleterange", {"key": key})
+        return {"PUT": int(put[1]["header"]["revision"]), "DELETE": int(delete[1]["header"]["revision"])}
+
     def stop(self):
         self.process.terminate()
         self.process.wait(20)
 
 
 def normal(body):
+    if isinstance(body, dict) and "result" in body:
+        return {"result": normal(body["result"])}
     header = body.get("header") if isinstance(body, dict) else None
     if header:
         for name in ("cluster_id", "member_id", "raft_term"):
@@ -204,6 +267,17 @@ def normal(body):
     if isinstance(body, dict) and str(body.get("message", "")).replace("\u00a0", " ").startswith("proto:"):
         body["message"] = "syntax"
     return body
+
+
+def is_same(path, mine, wanted):
+    if path == "/v3/lease/timetolive":
+        if abs(int(mine.pop("TTL", 0)) - int(wanted.pop("TTL", 0))) > 3:
+            return False
+        return sorted(mine.pop("keys", [])) == sorted(wanted.pop("keys", [])) and mine == wanted
+    if path == "/v3/lease/leases":
+        ids = [sorted(lease["ID"] for lease in body.pop("leases", [])) for body in (mine, wanted)]
+        return ids[0] == ids[1] and mine == wanted
+    return mine == wanted
 
 
 def main():
@@ -227,12 +301,20 @@ def main():
             if crashes_etcd(body):
                 continue
             step += 1
-            mine, wanted = ours.ask(path, body), theirs.ask(path, body)
-            if mine[0] != wanted[0] or normal(mine[1]) != normal(wanted[1]):
+            if path == "/v3/watch":
+                mine, wanted = ours.watch(body), theirs.watch(body)
+                equal = mine == wanted
+                maker.revision = max(maker.revision, theirs.revision())
+            else:
+                mine, wanted = ours.ask(path, body), theirs.ask(path, body)
+                equal = mine[0] == wanted[0] and is_same(path, normal(mine[1]), normal(wanted[1]))
+            if not equal:
                 failed = 1
                 print("step %d: %s %s" % (step, path, json.dumps(body)))
-                print("  etcd:  %d %s" % (wanted[0], json.dumps(wanted[1])))
-                print("  ketad: %d %s" % (mine[0], json.dumps(mine[1])))
+                print("  etcd:  %s" % json.dumps(wanted))
+                print("  ketad: %s" % json.dumps(mine))
+            if path == "/v3/watch":
+                continue
             revision = int((wanted[1].get("header") or {}).get("revision", 0))
             maker.revision = max(maker.revision, revision)
             if path == "/v3/kv/compaction" and wanted[0] == 200:

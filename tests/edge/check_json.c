@@ -420,6 +420,50 @@ START_TEST(errors_have_a_code_and_a_message)
 }
 END_TEST
 
+/* Bodies of several values, and the keys that their messages have, up to the
+ * end or to what cannot be read. */
+static const struct {
+	const char *body;
+	const char *keys;
+	bool ends_well;
+} SEQUENCES[] = {
+	{"", "", true},
+	{" \t\r\n", "", true},
+	{"{\"key\":\"YQ==\"}", "a", true},
+	{"{\"key\":\"YQ==\"}{\"key\":\"Yg==\"} {\"key\":\"Yw==\"}\n", "abc", true},
+	{"{\"key\":\"YQ==\"},{\"key\":\"Yg==\"}", "a", false},
+	{"{\"key\":\"YQ==\"}garbage", "a", false},
+	{"{\"key\":\"YQ==\"}[{\"key\":\"Yg==\"}]", "a", false},
+	{"{\"key\":\"YQ==\",\"more\":{\"x\":[{},\"}]\",\"\\\"{\"]}}{\"key\":\"Yg==\"}", "ab", true},
+	{"{\"key\":\"YQ==\"", "", false},
+	{"{\"key\":\"YQ==\"]}{\"key\":\"Yg==\"}", "", false},
+	{"{\"key\":[}]}{\"key\":\"Yg==\"}", "", false},
+	{"}{\"key\":\"YQ==\"}", "", false},
+	{"5{\"key\":\"YQ==\"}", "", false},
+	{"{\"key\":\"YQ==\"}{\"key\":\"", "a", false},
+};
+
+START_TEST(a_body_may_hold_several_values)
+{
+	const char *text = SEQUENCES[_i].body;
+	size_t left = strlen(text);
+	char keys[8] = "";
+	struct arena arena;
+	ProtobufCMessage *message;
+	const char *error;
+	enum status_code status;
+
+	arena_init(&arena, 1 << 20, NULL, 0);
+	while ((status = json_decode_next(RANGE, &text, &left, &arena, &message, &error)) == STATUS_OK &&
+	       message != NULL)
+		strncat(keys, (char *)((Pb__RangeRequest *)message)->key.data, 1);
+	ck_assert_str_eq(keys, SEQUENCES[_i].keys);
+	ck_assert_int_eq(status, SEQUENCES[_i].ends_well ? STATUS_OK : STATUS_BAD_REQUEST);
+	ck_assert_int_eq(error == NULL, SEQUENCES[_i].ends_well);
+	arena_release(&arena);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("json");
@@ -427,6 +471,8 @@ static Suite *make_suite(void)
 
 	tcase_add_loop_test(tcase, bodies_are_taken_as_etcd_takes_them, 0,
 	                    sizeof EXAMPLES / sizeof EXAMPLES[0]);
+	tcase_add_loop_test(tcase, a_body_may_hold_several_values, 0,
+	                    sizeof SEQUENCES / sizeof SEQUENCES[0]);
 	tcase_add_loop_test(tcase, json_and_protobuf_give_the_same_message, 0, (int)messages_type_count());
 	tcase_add_test(tcase, nesting_is_bounded);
 	tcase_add_test(tcase, unknown_fields_may_nest_as_they_like);

@@ -13,10 +13,6 @@
 
 enum { TOKEN_BYTES = 256 };
 
-struct reader {
-	struct engine *engine;
-};
-
 struct engine {
 	pthread_mutex_t lock; /* guards all below */
 	pthread_cond_t changed;
@@ -167,25 +163,6 @@ static void *run(void *arg)
 
 /* ---- The engine's interface ---- */
 
-enum status_code engine_reader_new(struct engine *engine, struct reader **out)
-{
-	*out = calloc(1, sizeof **out);
-	if (*out == NULL)
-		return STATUS_NO_MEMORY;
-	(*out)->engine = engine;
-	return STATUS_OK;
-}
-
-void engine_reader_rest(struct reader *reader)
-{
-	(void)reader;
-}
-
-void engine_reader_free(struct reader *reader)
-{
-	free(reader);
-}
-
 int64_t engine_pending(const struct engine *engine)
 {
 	return engine->pending;
@@ -293,6 +270,16 @@ void fake_engine_fail_with(struct engine *engine, enum status_code code)
 	pthread_mutex_lock(&engine->lock);
 	engine->failure = code;
 	pthread_mutex_unlock(&engine->lock);
+}
+
+enum status_code fake_engine_failure(struct engine *engine)
+{
+	enum status_code failure;
+
+	pthread_mutex_lock(&engine->lock);
+	failure = engine->failure;
+	pthread_mutex_unlock(&engine->lock);
+	return failure;
 }
 
 void fake_engine_raise(struct engine *engine, bool nospace, bool corrupt)

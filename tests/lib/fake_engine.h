@@ -10,7 +10,8 @@
  *   other keys   at once
  *
  * A Range answers with the key itself as key and value, a Put with the header
- * alone. Requests without a key (other methods) are answered at once.
+ * alone. Requests without a key (other methods) are answered at once. Its
+ * readers and its streams are in lib/fake_streams.h.
  */
 #ifndef KETA_FAKE_ENGINE_H
 #define KETA_FAKE_ENGINE_H
@@ -39,6 +40,7 @@ void fake_engine_wait_held(struct engine *engine, int count);
 int64_t fake_engine_started(struct engine *engine);
 
 void fake_engine_fail_with(struct engine *engine, enum status_code code);
+enum status_code fake_engine_failure(struct engine *engine);
 void fake_engine_raise(struct engine *engine, bool nospace, bool corrupt);
 
 /* Says that nothing can be written, and why; NULL: all is well again. */

@@ -88,6 +88,50 @@ static bool read_head(int fd, struct http_answer *answer)
 	return false;
 }
 
+void http_read_head(int fd, struct http_answer *answer)
+{
+	memset(answer, 0, sizeof *answer);
+	if (read_head(fd, answer))
+		answer->status = atoi(answer->head + strlen("HTTP/1.1 "));
+}
+
+bool http_receive(int fd, void *data, size_t len)
+{
+	char *at = data;
+
+	while (len > 0) {
+		ssize_t got = recv(fd, at, len, 0);
+
+		ck_assert_msg(got >= 0 || errno == ECONNRESET, "recv: %s", strerror(errno));
+		if (got <= 0)
+			return false;
+		at += got;
+		len -= (size_t)got;
+	}
+	return true;
+}
+
+size_t http_read_chunk(int fd, struct http_answer *answer)
+{
+	char line[32] = "";
+	char end[2];
+	size_t used = 0;
+	size_t len;
+
+	while (used < 2 || line[used - 1] != '\n') {
+		ck_assert_uint_lt(used, sizeof line - 1);
+		ck_assert_msg(http_receive(fd, line + used, 1), "the body has ended");
+		used++;
+	}
+	len = strtoul(line, NULL, 16);
+	ck_assert_uint_lt(len, sizeof answer->body);
+	ck_assert(http_receive(fd, answer->body, len));
+	ck_assert(http_receive(fd, end, sizeof end));
+	ck_assert_mem_eq(end, "\r\n", sizeof end);
+	answer->body[len] = '\0';
+	return len;
+}
+
 const char *http_header(const struct http_answer *answer, const char *name)
 {
 	static char value[HTTP_HEAD_BYTES];

@@ -31,6 +31,16 @@ void http_get(int fd, const char *path);
 /* Reads one answer. 'head' says that it has no body (an answer to HEAD). */
 void http_read(int fd, struct http_answer *answer, bool head);
 
+/* Reads the head of an answer whose body is to be read by what follows. */
+void http_read_head(int fd, struct http_answer *answer);
+
+/* Reads one chunk of a chunked body into answer->body, ended by NUL, and
+ * returns its length: 0 for the last one. Ends the test when there is none. */
+size_t http_read_chunk(int fd, struct http_answer *answer);
+
+/* Reads exactly so many bytes; false when the connection ended first. */
+bool http_receive(int fd, void *data, size_t len);
+
 /* The value of a header, or NULL. Valid until the next call. */
 const char *http_header(const struct http_answer *answer, const char *name);
 

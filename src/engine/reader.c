@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a thread has of the engine: a view to read with, and if it listens, the shard and the timers of its streams. */
+#include <stdlib.h>
+
+#include "engine/concurrency.h"
+#include "engine/internal.h"
+#include "watch/shard.h"
+
+enum status_code reader_new(struct engine *engine, enum view_use use, struct reader **out)
+{
+	struct reader *reader = calloc(1, sizeof *reader);
+	enum status_code status;
+
+	if (reader == NULL)
+		return STATUS_NO_MEMORY;
+	reader->engine = engine;
+	reader->next_due_ms = INT64_MAX;
+	status = store_view(engine->store, use, &reader->view);
+	if (status != STATUS_OK) {
+		free(reader);
+		return status;
+	}
+	*out = reader;
+	return STATUS_OK;
+}
+
+enum status_code engine_reader_new(struct engine *engine, struct reader **out)
+{
+	return reader_new(engine, VIEW_SHORT_READ, out);
+}
+
+enum status_code engine_reader_listen(struct reader *reader, engine_wake_fn *wake, void *arg)
+{
+	reader->shard = shard_new(reader->engine->hub, wake, arg);
+	return reader->shard != NULL ? STATUS_OK : STATUS_NO_MEMORY;
+}
+
+void engine_reader_rest(struct reader *reader)
+{
+	view_rest(&reader->view);
+}
+
+void engine_reader_free(struct reader *reader)
+{
+	if (reader == NULL)
+		return;
+	keep_alive_leave(reader);
+	keep_alive_leave(reader);
+	shard_free(reader->shard);
+	view_close(&reader->view);
+	free(reader);
+}
+
+bool engine_reader_is_idle(const struct reader *reader)
+{
+	return reader->tasks == 0;
+}
+
+void reader_set_timer(struct reader *reader, struct reader_timer *timer, int64_t due_ms)
+{
+	timer->due_ms = due_ms;
+	timer->prev = NULL;
+	timer->next = reader->timers;
+	if (timer->next != NULL)
+		timer->next->prev = timer;
+	reader->timers = timer;
+	timer->is_set = true;
+	if (due_ms < reader->next_due_ms)
+		reader->next_due_ms = due_ms;
+}
+
+void reader_clear_timer(struct reader *reader, struct reader_timer *timer)
+{
+	if (!timer->is_set)
+		return;
+	if (timer->prev != NULL)
+		timer->prev->next = timer->next;
+	else
+		reader->timers = timer->next;
+	if (timer->next != NULL)
+		timer->next->prev = timer->prev;
+	timer->is_set = false;
+}
+
+/* Takes one that is due off the list; notes when the next one is. */
+static struct reader_timer *take_due(struct reader *reader, int64_t now_ms)
+{
+	struct reader_timer *due = NULL;
+
+	reader->next_due_ms = INT64_MAX;
+	for (struct reader_timer *timer = reader->timers; timer != NULL; timer = timer->next) {
+		if (timer->due_ms <= now_ms)
+			due = timer;
+		else if (timer->due_ms < reader->next_due_ms)
+			reader->next_due_ms = timer->due_ms;
+	}
+	if (due != NULL)
+		reader_clear_timer(reader, due);
+	return due;
+}
+
+/* Those that are due are moved to a list of their own first: one that is run may set
+ * itself again, or clear another. */
+static void run_timers(struct reader *reader, int64_t now_ms)
+{
+	struct reader_timer *timer;
+
+	while (now_ms >= reader->next_due_ms && (timer = take_due(reader, now_ms)) != NULL) {
+		reader->next_due_ms = 0;
+		timer->run(timer, now_ms);
+	}
+}
+
+int64_t engine_reader_run(struct reader *reader, int64_t now_ms)
+{
+	bool more = shard_run(reader->shard);
+
+	if (atomic_load_explicit(&reader->engine->draining, memory_order_relaxed))
+		concurrency_drain(reader);
+	run_timers(reader, now_ms);
+	return more ? 0 : reader->next_due_ms;
+}
