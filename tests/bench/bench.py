@@ -19,6 +19,7 @@ import sys
 import time
 
 from procs import Elsewhere, Programs, start
+from streams import Streams
 
 CONNECTIONS = 64
 FILL_SPAN = 128  # puts in a transaction: the most that etcd takes by default
@@ -27,15 +28,15 @@ MIB = 1 << 20
 
 
 class Row:
-    """One line of the table. 'more' tells which way is good; no budget: for information."""
+    """One line of the table. 'more' tells which way is good; no budget: for information. The
+    budget is about the ratio, or about our figure where there is no ratio or it is 'absolute'."""
 
-    def __init__(self, what, peer, theirs, ours, unit, ratio=None, budget=None, more=True):
+    def __init__(self, what, peer, theirs, ours, unit, ratio=None, budget=None, more=True, absolute=False):
         self.what, self.peer, self.theirs, self.ours, self.unit = what, peer, theirs, ours, unit
-        self.ratio, self.budget, self.more = ratio, budget, more
+        self.ratio, self.budget, self.more, self.absolute = ratio, budget, more, absolute
 
     def judged(self):
-        """The value that the budget is about: the ratio, or our figure where there is no peer."""
-        return self.ours if self.ratio is None else self.ratio
+        return self.ours if self.absolute or self.ratio is None else self.ratio
 
     def verdict(self):
         if self.budget is None:
@@ -108,6 +109,16 @@ class Bench:
             return
         self.rows.append(Row(what, peer, median(figures[theirs]), median(figures[ours]), unit,
                              median_ratio(figures[ours], figures[theirs]), budget, more))
+
+    def beside(self, what, figures, ours, theirs, unit, peer=None, budget=None, more=True):
+        """As compare, but the peer may be missing, and the budget is about our figure alone."""
+        ratio = None
+        if theirs not in figures:
+            peer = None
+        elif all(figures[theirs]):
+            ratio = median_ratio(figures[ours], figures[theirs])
+        self.rows.append(Row(what, peer, None if peer is None else median(figures[theirs]),
+                             median(figures[ours]), unit, ratio, budget, more, absolute=True))
 
     # ---- The parts ----
 
@@ -238,6 +249,10 @@ class Bench:
         keta.close()
         old.close()
 
+    def streams(self):
+        """Watches and leases."""
+        Streams(self).measure()
+
     # ---- The profile ----
 
     def profile(self, mode):
@@ -299,12 +314,12 @@ class Bench:
                        "rows": [row.as_json() for row in self.rows]}, file, indent=1)
 
 
-PARTS = ("pinned", "throughput", "puts", "large")
+PARTS = ("pinned", "throughput", "puts", "large", "streams")
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for program in ("ketad", "load", "echo", "trial", "sqlite", "fill"):
+    for program in ("ketad", "load", "echo", "trial", "sqlite", "fill", "watchers", "frames"):
         parser.add_argument("--" + program, required=True, metavar="PROGRAM")
     parser.add_argument("--etcd", metavar="PROGRAM", default=os.environ.get("ETCD"))
     parser.add_argument("--dir", default=".", help="where the data is kept meanwhile: on the disk that counts")

@@ -1,105 +1,82 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A closed-loop load generator for etcd's JSON API: one thread, N keep-alive
- * connections, each of which sends its next request when the answer to the
- * last has arrived in full. It prints one line of JSON.
- *
- * A request is a prepared text in which only the keys change, and an answer is
- * read no further than its status and its length, so that the generator costs
- * less than what it measures. Keys are "key" and nine digits: twelve bytes,
- * that is sixteen characters of base64 in which each three digits are four
- * characters of their own, looked up in a table.
+ * A load generator for etcd's JSON API: one thread and N keep-alive
+ * connections. In a closed loop each sends its next request when the answer to
+ * the last has arrived in full. With a rate, requests are due at times of their
+ * own; one that finds no free connection waits, and its wait counts. It prints
+ * one line of JSON.
  */
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-enum {
-	KEY_TEXT = 16, /* a key in base64 */
-	MAX_KEYS = 1000000000,
-	HEAD_BYTES = 2048, /* of an answer; etcd's are under 400 */
-	RECEIVE_BYTES = 256 * 1024,
-	MAX_VALUE_BYTES = 1 << 20,
-	EVENTS = 256,
-	SILENCE_MS = 60000, /* a server that says nothing for so long has failed */
-	/* A histogram of nanoseconds: 32 buckets to each power of two. */
-	BUCKET_BITS = 5,
-	BUCKETS = 64 << BUCKET_BITS,
+#include "answer.h"
+#include "tool.h"
+
+enum { EVENTS = 256 };
+
+enum mode {
+	MODE_RANGE,
+	MODE_PUT,
+	MODE_MIXED,
+	MODE_LIST,
+	MODE_COUNT,
+	MODE_FILL,
+	MODE_GRANT,
+	MODE_ATTACH,
+	MODE_KEEPALIVE,
 };
 
-enum mode { MODE_RANGE, MODE_PUT, MODE_MIXED, MODE_LIST, MODE_COUNT, MODE_FILL };
+static const char *const MODE_NAMES[] = {"range", "put",   "mixed",  "list",      "count",
+                                         "fill",  "grant", "attach", "keepalive", NULL};
 
-static const char *const MODE_NAMES[] = {"range", "put", "mixed", "list", "count", "fill", NULL};
-
-/* A request's text and the places in it where keys go. */
+/* A request's text and the places in it where keys and a lease go. */
 struct request {
 	char *text;
 	size_t len;
 	size_t *key_at;
 	size_t key_count;
+	size_t lease_at; /* 0: none */
 };
-
-enum state { STATE_HEAD, STATE_BODY, STATE_CHUNK_LINE, STATE_CHUNK, STATE_TRAILER };
 
 struct connection {
 	int fd;
-	enum state state;
-	int status;
-	size_t left; /* of the body or the chunk, its line end included */
 	int64_t sent_ns;
-	size_t head_len;
-	char head[HEAD_BYTES]; /* also a chunk's line and the trailer */
+	struct answer answer;
 };
 
 struct load {
 	enum mode mode;
 	unsigned port;
 	size_t connections;
-	double seconds;
+	double seconds, rate;
 	uint64_t requests; /* 0: no limit but the time */
+	uint64_t first;    /* the first key's number, and the first lease's */
 	uint64_t keys;     /* chosen from, or filled */
 	uint64_t span;     /* keys of a listing, or puts of a transaction */
+	uint64_t ttl_sec;
 	size_t value_bytes;
 	bool progress;
 
 	struct request range, put, other;
-	int epoll_fd;
+	int epoll_fd, ticker_fd;
 	int64_t started_ns, until_ns, shown_ns;
 	uint64_t random;
 	uint64_t sent, received, errors, bytes;
+	uint64_t due;   /* by the rate, and not sent yet */
 	size_t waiting; /* connections with a request under way */
-	uint64_t histogram[BUCKETS];
+	struct connection **idle;
+	size_t idle_count;
+	struct histogram latencies;
 	char buffer[RECEIVE_BYTES];
 };
-
-static char digits[1000][4]; /* three digits in base64 */
-
-static _Noreturn void fail(const char *what)
-{
-	fprintf(stderr, "load: %s%s%s\n", what, errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
-	exit(1);
-}
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 /* xorshift64*: good enough to spread over keys. */
 static uint64_t next_random(struct load *load)
@@ -112,333 +89,195 @@ static uint64_t next_random(struct load *load)
 
 /* ---- Requests ---- */
 
-static void encode_base64(const uint8_t *from, size_t len, char *to)
-{
-	static const char ALPHABET[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-	for (; len > 0; from += 3, to += 4) {
-		size_t taken = len < 3 ? len : 3;
-		uint32_t word = (uint32_t)from[0] << 16;
-
-		word |= taken > 1 ? (uint32_t)from[1] << 8 : 0;
-		word |= taken > 2 ? from[2] : 0;
-		to[0] = ALPHABET[word >> 18];
-		to[1] = ALPHABET[word >> 12 & 63];
-		to[2] = taken > 1 ? ALPHABET[word >> 6 & 63] : '=';
-		to[3] = taken > 2 ? ALPHABET[word & 63] : '=';
-		len -= taken;
-	}
-}
-
-static void make_digits(void)
-{
-	for (unsigned i = 0; i < 1000; i++) {
-		const uint8_t text[3] = {(uint8_t)('0' + i / 100), (uint8_t)('0' + i / 10 % 10),
-		                         (uint8_t)('0' + i % 10)};
-
-		encode_base64(text, sizeof text, digits[i]);
-	}
-}
-
-static void set_key(struct request *request, size_t at, uint64_t key)
-{
-	char *to = request->text + request->key_at[at] + 4; /* after "key" */
-
-	memcpy(to, digits[key / 1000000 % 1000], 4);
-	memcpy(to + 4, digits[key / 1000 % 1000], 4);
-	memcpy(to + 8, digits[key % 1000], 4);
-}
-
-/* Puts the head before a body and finds the keys, which stand in it as "key000000000". */
+/* Puts the head before a body and finds the marks in it. */
 static void make_request(struct request *request, const char *path, const char *body)
 {
-	static const char MARK[] = "a2V5MDAwMDAwMDAw";
-	size_t size = strlen(body) + 256;
 	char *found;
 
-	request->text = malloc(size);
-	request->key_at = malloc((strlen(body) / KEY_TEXT + 1) * sizeof *request->key_at);
-	if (request->text == NULL || request->key_at == NULL)
-		fail("no memory");
-	request->len = (size_t)snprintf(request->text, size,
-	                                "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-	                                "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-	                                path, strlen(body), body);
-	for (found = request->text; (found = strstr(found, MARK)) != NULL; found += KEY_TEXT)
+	request->text = make_post(path, body, &request->len);
+	request->key_at = allocate((strlen(body) / KEY_TEXT + 1) * sizeof *request->key_at);
+	for (found = request->text; (found = strstr(found, KEY_MARK)) != NULL; found += KEY_TEXT)
 		request->key_at[request->key_count++] = (size_t)(found - request->text);
-}
-
-static char *make_value(struct load *load)
-{
-	uint8_t *bytes = malloc(load->value_bytes + 3);
-	char *text = calloc(1, load->value_bytes / 3 * 4 + 8);
-
-	if (bytes == NULL || text == NULL)
-		fail("no memory");
-	for (size_t i = 0; i < load->value_bytes; i++)
-		bytes[i] = (uint8_t)next_random(load);
-	encode_base64(bytes, load->value_bytes, text);
-	free(bytes);
-	return text;
+	found = strstr(request->text, LEASE_MARK);
+	request->lease_at = found != NULL ? (size_t)(found - request->text) : 0;
 }
 
 static void make_fill(struct load *load, const char *value)
 {
 	size_t op_bytes = strlen(value) + 96;
-	char *body = malloc(load->span * op_bytes + 64);
+	char *body = allocate(load->span * op_bytes + 64);
 	char *to = body;
 
-	if (body == NULL)
-		fail("no memory");
 	to = stpcpy(to, "{\"success\":[");
 	for (uint64_t i = 0; i < load->span; i++)
 		to += snprintf(to, op_bytes,
-		               "%s{\"requestPut\":{\"key\":\"a2V5MDAwMDAwMDAw\",\"value\":\"%s\"}}",
+		               "%s{\"requestPut\":{\"key\":\"" KEY_MARK "\",\"value\":\"%s\"}}",
 		               i > 0 ? "," : "", value);
 	stpcpy(to, "]}");
 	make_request(&load->other, "/v3/kv/txn", body);
 	free(body);
 }
 
+/* What the modes with a request of their own send, but for MODE_FILL. */
+static void make_other(struct load *load, const char *value)
+{
+	static const char *const PATHS[] = {
+		[MODE_LIST] = "/v3/kv/range",
+		[MODE_COUNT] = "/v3/kv/range",
+		[MODE_GRANT] = "/v3/lease/grant",
+		[MODE_ATTACH] = "/v3/kv/put",
+		[MODE_KEEPALIVE] = "/v3/lease/keepalive",
+	};
+	size_t size = strlen(value) + 128;
+	char *body = allocate(size);
+
+	if (load->mode == MODE_LIST)
+		strcpy(body, "{\"key\":\"" KEY_MARK "\",\"range_end\":\"" KEY_MARK "\"}");
+	else if (load->mode == MODE_COUNT)
+		strcpy(body, "{\"key\":\"AA==\",\"range_end\":\"AA==\",\"count_only\":true}");
+	else if (load->mode == MODE_GRANT)
+		snprintf(body, size, "{\"ID\":\"" LEASE_MARK "\",\"TTL\":\"%" PRIu64 "\"}", load->ttl_sec);
+	else if (load->mode == MODE_ATTACH)
+		snprintf(body, size,
+		         "{\"key\":\"" KEY_MARK "\",\"lease\":\"" LEASE_MARK "\",\"value\":\"%s\"}", value);
+	else
+		strcpy(body, "{\"ID\":\"" LEASE_MARK "\"}");
+	make_request(&load->other, PATHS[load->mode], body);
+	free(body);
+}
+
 static void make_requests(struct load *load)
 {
-	char *value = make_value(load);
-	char *put = malloc(strlen(value) + 64);
+	char *value = make_value(load->value_bytes);
+	char *put = allocate(strlen(value) + 64);
 
-	if (put == NULL)
-		fail("no memory");
-	sprintf(put, "{\"key\":\"a2V5MDAwMDAwMDAw\",\"value\":\"%s\"}", value);
+	sprintf(put, "{\"key\":\"" KEY_MARK "\",\"value\":\"%s\"}", value);
 	make_request(&load->put, "/v3/kv/put", put);
-	make_request(&load->range, "/v3/kv/range", "{\"key\":\"a2V5MDAwMDAwMDAw\"}");
-	if (load->mode == MODE_LIST)
-		make_request(&load->other, "/v3/kv/range",
-		             "{\"key\":\"a2V5MDAwMDAwMDAw\",\"range_end\":\"a2V5MDAwMDAwMDAw\"}");
-	else if (load->mode == MODE_COUNT)
-		make_request(&load->other, "/v3/kv/range",
-		             "{\"key\":\"AA==\",\"range_end\":\"AA==\",\"count_only\":true}");
-	else if (load->mode == MODE_FILL)
+	make_request(&load->range, "/v3/kv/range", "{\"key\":\"" KEY_MARK "\"}");
+	if (load->mode == MODE_FILL)
 		make_fill(load, value);
+	else if (load->mode > MODE_MIXED)
+		make_other(load, value);
 	free(put);
 	free(value);
 }
 
-static struct request *prepare_request(struct load *load)
+static void set_keys(const struct load *load, const struct request *request, size_t at, uint64_t key)
+{
+	set_key(request->text + request->key_at[at], load->first + key);
+}
+
+static void set_lease_of(const struct load *load, const struct request *request, uint64_t lease)
+{
+	set_lease(request->text + request->lease_at, load->first + lease);
+}
+
+static struct request *prepare_other(struct load *load, uint64_t key)
 {
 	struct request *request = &load->other;
-	uint64_t key = load->keys > 1 ? next_random(load) % load->keys : 0;
 
-	switch (load->mode) {
-	case MODE_LIST:
+	if (load->mode == MODE_LIST) {
 		key = load->keys > load->span ? key % (load->keys - load->span + 1) : 0;
-		set_key(request, 0, key);
-		set_key(request, 1, key + load->span);
-		return request;
-	case MODE_FILL:
+		set_keys(load, request, 0, key);
+		set_keys(load, request, 1, key + load->span);
+	} else if (load->mode == MODE_FILL) {
 		/* In key order, over and over. */
 		for (uint64_t i = 0; i < load->span; i++)
-			set_key(request, i, (load->sent * load->span + i) % load->keys);
-		return request;
-	case MODE_COUNT:
-		return request;
-	case MODE_RANGE:
-	case MODE_PUT:
-	case MODE_MIXED:
-		break;
+			set_keys(load, request, i, (load->sent * load->span + i) % load->keys);
+	} else if (load->mode == MODE_GRANT || load->mode == MODE_ATTACH) {
+		/* In order: a lease can be granted once only. */
+		set_lease_of(load, request, load->sent);
+		if (load->mode == MODE_ATTACH)
+			set_keys(load, request, 0, load->sent);
+	} else if (load->mode == MODE_KEEPALIVE) {
+		set_lease_of(load, request, key);
 	}
-	request = load->mode == MODE_PUT || (load->mode == MODE_MIXED && load->sent % 10 == 9)
-	                  ? &load->put
-	                  : &load->range;
-	set_key(request, 0, key);
+	return request;
+}
+
+static struct request *prepare_request(struct load *load)
+{
+	uint64_t key = load->keys > 1 ? next_random(load) % load->keys : 0;
+	struct request *request = &load->range;
+
+	if (load->mode > MODE_MIXED)
+		return prepare_other(load, key);
+	if (load->mode == MODE_PUT || (load->mode == MODE_MIXED && load->sent % 10 == 9))
+		request = &load->put;
+	set_keys(load, request, 0, key);
 	return request;
 }
 
 /* ---- Connections ---- */
 
-static void send_next(struct load *load, struct connection *connection, int64_t now)
+static bool is_over(const struct load *load, int64_t now)
 {
-	const struct request *request;
-	size_t sent = 0;
+	return now >= load->until_ns || (load->requests > 0 && load->sent == load->requests);
+}
 
-	if (now >= load->until_ns || (load->requests > 0 && load->sent == load->requests))
-		return;
-	request = prepare_request(load);
-	connection->sent_ns = now;
-	while (sent < request->len) {
-		ssize_t count =
-			send(connection->fd, request->text + sent, request->len - sent, MSG_NOSIGNAL);
+static void send_next(struct load *load, struct connection *connection, int64_t due_ns)
+{
+	const struct request *request = prepare_request(load);
 
-		if (count < 0 && errno != EINTR)
-			fail("send");
-		sent += count > 0 ? (size_t)count : 0;
-	}
+	connection->sent_ns = due_ns;
+	send_all(connection->fd, request->text, request->len);
 	load->sent++;
 	load->waiting++;
 }
 
-static size_t bucket_of(uint64_t ns)
+/* What is due, as far as there are connections. */
+static void send_due(struct load *load)
 {
-	unsigned shift = ns >> BUCKET_BITS == 0 ? 0 : 63 - (unsigned)__builtin_clzll(ns) - BUCKET_BITS;
-
-	return ((size_t)shift << BUCKET_BITS) + (size_t)(ns >> shift);
+	while (load->due > 0 && load->idle_count > 0 && !is_over(load, now_ns())) {
+		send_next(load, load->idle[--load->idle_count], now_ns());
+		load->due--;
+	}
 }
 
-/* The middle of what a bucket holds, in microseconds. */
-static double bucket_us(size_t bucket)
+/* The next request on a connection that has become free. */
+static void go_on(struct load *load, struct connection *connection, int64_t now)
 {
-	size_t shift = bucket >> BUCKET_BITS == 0 ? 0 : (bucket >> BUCKET_BITS) - 1;
-	uint64_t low = (uint64_t)(bucket - (shift << BUCKET_BITS)) << shift;
+	if (load->rate == 0 && !is_over(load, now)) {
+		send_next(load, connection, now);
+	} else if (load->due > 0 && !is_over(load, now)) {
+		int64_t due_ns = load->started_ns + (int64_t)((double)(load->sent + 1) * 1e9 / load->rate);
 
-	return ((double)low + (double)(1ULL << shift) / 2) / 1000;
+		send_next(load, connection, due_ns < now ? due_ns : now);
+		load->due--;
+	} else {
+		load->idle[load->idle_count++] = connection;
+	}
 }
 
 static void end_answer(struct load *load, struct connection *connection)
 {
 	int64_t now = now_ns();
 
-	if (connection->status != 200 && load->errors++ == 0)
-		fprintf(stderr, "load: answered with status %d\n", connection->status);
+	if (connection->answer.status != 200 && load->errors++ == 0)
+		fprintf(stderr, "load: answered with status %d\n", connection->answer.status);
 	load->received++;
 	load->waiting--;
-	load->histogram[bucket_of((uint64_t)(now - connection->sent_ns))]++;
-	connection->state = STATE_HEAD;
-	connection->head_len = 0;
-	send_next(load, connection, now);
-}
-
-/* What the head says of the body's length; -1 when it comes in chunks. */
-static int64_t body_length(const char *head)
-{
-	static const char LENGTH[] = "Content-Length:", CHUNKED[] = "Transfer-Encoding:";
-
-	for (const char *line = strchr(head, '\n'); line != NULL; line = strchr(line, '\n')) {
-		line++;
-		if ((*line | 0x20) == 'c' && strncasecmp(line, LENGTH, sizeof LENGTH - 1) == 0)
-			return strtoll(line + sizeof LENGTH - 1, NULL, 10);
-		if ((*line | 0x20) == 't' && strncasecmp(line, CHUNKED, sizeof CHUNKED - 1) == 0)
-			return -1;
-	}
-	return 0;
-}
-
-static void begin_body(struct load *load, struct connection *connection)
-{
-	int64_t length = body_length(connection->head);
-
-	connection->status = atoi(connection->head + strlen("HTTP/1.1 "));
-	connection->head_len = 0;
-	connection->left = length > 0 ? (size_t)length : 0;
-	connection->state = length < 0 ? STATE_CHUNK_LINE : STATE_BODY;
-	if (length == 0)
-		end_answer(load, connection);
-}
-
-static void begin_chunk(struct connection *connection)
-{
-	size_t length = strtoul(connection->head, NULL, 16);
-
-	connection->head_len = 0;
-	connection->left = length + 2;
-	connection->state = length > 0 ? STATE_CHUNK : STATE_TRAILER;
-}
-
-/* Takes text up to and including 'end' into connection->head. Returns how much was taken. */
-static size_t take_until(struct connection *connection, const char *data, size_t len, const char *end,
-                         bool *complete)
-{
-	size_t end_len = strlen(end);
-	size_t seen = connection->head_len < end_len ? 0 : connection->head_len - end_len + 1;
-	size_t room = sizeof connection->head - 1 - connection->head_len;
-	size_t taken = len < room ? len : room;
-	const char *found;
-
-	if (taken == 0)
-		fail("an answer's head is too long");
-	memcpy(connection->head + connection->head_len, data, taken);
-	found = memmem(connection->head + seen, connection->head_len + taken - seen, end, end_len);
-	*complete = found != NULL;
-	if (found != NULL)
-		taken = (size_t)(found - connection->head) + end_len - connection->head_len;
-	connection->head_len += taken;
-	connection->head[connection->head_len] = '\0';
-	return taken;
-}
-
-static size_t take_left(struct connection *connection, size_t len)
-{
-	size_t taken = len < connection->left ? len : connection->left;
-
-	connection->left -= taken;
-	return taken;
-}
-
-/* One step of reading an answer. Returns how much was taken. */
-static size_t take(struct load *load, struct connection *connection, const char *data, size_t len)
-{
-	bool complete = false;
-	size_t taken = 0;
-
-	switch (connection->state) {
-	case STATE_HEAD:
-		taken = take_until(connection, data, len, "\r\n\r\n", &complete);
-		if (complete)
-			begin_body(load, connection);
-		break;
-	case STATE_BODY:
-		taken = take_left(connection, len);
-		if (connection->left == 0)
-			end_answer(load, connection);
-		break;
-	case STATE_CHUNK_LINE:
-		taken = take_until(connection, data, len, "\r\n", &complete);
-		if (complete)
-			begin_chunk(connection);
-		break;
-	case STATE_CHUNK:
-		taken = take_left(connection, len);
-		if (connection->left == 0)
-			connection->state = STATE_CHUNK_LINE;
-		break;
-	case STATE_TRAILER:
-		/* Nobody sends a trailer here: the empty line that ends it is all. */
-		taken = take_until(connection, data, len, "\r\n", &complete);
-		if (complete)
-			end_answer(load, connection);
-		break;
-	}
-	return taken;
+	histogram_add(&load->latencies, now - connection->sent_ns);
+	go_on(load, connection, now);
 }
 
 static void receive(struct load *load, struct connection *connection)
 {
-	ssize_t len = recv(connection->fd, load->buffer, sizeof load->buffer, MSG_DONTWAIT);
+	size_t len = receive_some(connection->fd, load->buffer, sizeof load->buffer);
 
-	if (len < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (len < 0)
-		fail("receive");
-	errno = 0;
-	if (len == 0)
-		fail("the server closed a connection");
-	load->bytes += (uint64_t)len;
-	for (size_t at = 0; at < (size_t)len;)
-		at += take(load, connection, load->buffer + at, (size_t)len - at);
+	load->bytes += len;
+	for (size_t at = 0; at < len;) {
+		at += answer_take(&connection->answer, load->buffer + at, len - at);
+		if (connection->answer.complete)
+			end_answer(load, connection);
+	}
 }
 
-static void open_connection(struct load *load, struct connection *connection)
+static void await(struct load *load, int fd, struct connection *connection)
 {
-	struct sockaddr_in addr = {
-		.sin_family = AF_INET,
-		.sin_port = htons((uint16_t)load->port),
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-	};
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
-	int one = 1;
 
-	*connection = (struct connection){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-	if (connection->fd < 0 || connect(connection->fd, (struct sockaddr *)&addr, sizeof addr) != 0)
-		fail("connect");
-	setsockopt(connection->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	if (epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, connection->fd, &event) != 0)
+	if (epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)
 		fail("epoll_ctl");
 }
 
@@ -455,79 +294,75 @@ static void show_progress(struct load *load)
 	        (double)load->received * 1e9 / (double)(now - load->started_ns));
 }
 
+static void start(struct load *load, struct connection *connections)
+{
+	load->started_ns = now_ns();
+	load->until_ns = load->seconds > 0 ? load->started_ns + (int64_t)(load->seconds * 1e9) : INT64_MAX;
+	if (load->rate > 0) {
+		load->ticker_fd = ticker_open(load->rate);
+		await(load, load->ticker_fd, NULL);
+	}
+	for (size_t i = 0; i < load->connections; i++)
+		go_on(load, &connections[i], now_ns());
+}
+
 static void run(struct load *load, struct connection *connections)
 {
 	struct epoll_event events[EVENTS];
 
-	load->started_ns = now_ns();
-	load->until_ns = load->seconds > 0 ? load->started_ns + (int64_t)(load->seconds * 1e9) : INT64_MAX;
-	for (size_t i = 0; i < load->connections; i++)
-		send_next(load, &connections[i], now_ns());
-	while (load->waiting > 0) {
+	start(load, connections);
+	while (load->waiting > 0 || (load->rate > 0 && !is_over(load, now_ns()))) {
 		int count = epoll_wait(load->epoll_fd, events, EVENTS, SILENCE_MS);
 
 		errno = count == 0 ? 0 : errno;
 		if (count == 0)
 			fail("the server does not answer");
-		for (int i = 0; i < count; i++)
-			receive(load, events[i].data.ptr);
+		for (int i = 0; i < count; i++) {
+			if (events[i].data.ptr != NULL) {
+				receive(load, events[i].data.ptr);
+			} else {
+				load->due += ticker_ticks(load->ticker_fd);
+				send_due(load);
+			}
+		}
 		show_progress(load);
 	}
 	if (load->progress)
 		fprintf(stderr, "\r%40s\r", "");
 }
 
-static double percentile(const struct load *load, double share)
-{
-	uint64_t rank = (uint64_t)((double)load->received * share), seen = 0;
-
-	for (size_t i = 0; i < BUCKETS; i++) {
-		seen += load->histogram[i];
-		if (seen > rank)
-			return bucket_us(i);
-	}
-	return 0;
-}
-
 static void report(const struct load *load)
 {
-	double seconds = (double)(now_ns() - load->started_ns) / 1e9;
-	struct rusage usage;
-	double cpu;
+	int64_t ended_ns = now_ns();
+	double seconds = (double)(ended_ns - load->started_ns) / 1e9;
+	const struct histogram *latencies = &load->latencies;
 
-	getrusage(RUSAGE_SELF, &usage);
-	cpu = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-	      (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 	printf("{\"requests\": %" PRIu64 ", \"seconds\": %.6f, \"rate\": %.1f, \"median_us\": %.1f,"
 	       " \"p99_us\": %.1f, \"max_us\": %.1f, \"errors\": %" PRIu64 ", \"bytes\": %" PRIu64
-	       ", \"cpu_seconds\": %.3f}\n",
-	       load->received, seconds, (double)load->received / seconds, percentile(load, 0.5),
-	       percentile(load, 0.99), percentile(load, 1 - 1e-12), load->errors, load->bytes, cpu);
+	       ", \"ended\": %.6f, \"cpu_seconds\": %.3f}\n",
+	       load->received, seconds, (double)load->received / seconds,
+	       histogram_percentile(latencies, 0.5), histogram_percentile(latencies, 0.99),
+	       histogram_percentile(latencies, 1), load->errors, load->bytes, (double)ended_ns / 1e9,
+	       cpu_seconds());
 }
 
 static _Noreturn void usage(void)
 {
 	fputs("usage: load --port PORT [options]\n"
-	      "  --mode range|put|mixed|list|count|fill   (range; mixed: nine ranges to a put;\n"
-	      "                    fill: transactions of puts in key order)\n"
+	      "  --mode MODE       range, put, mixed (nine ranges to a put), list, count,\n"
+	      "                    fill (transactions of puts in key order), grant, attach\n"
+	      "                    (a key to each lease), keepalive\n"
 	      "  --connections N   (64)\n"
 	      "  --seconds S, --requests N   whichever comes first (2 s)\n"
-	      "  --keys K          how many keys there are to choose from or to fill (1)\n"
+	      "  --rate R          requests a second; without: as many as are answered\n"
+	      "  --keys K          how many keys or leases there are (1)\n"
+	      "  --first N         the number of the first of them (0)\n"
 	      "  --span N          keys of a listing, puts of a transaction (100)\n"
+	      "  --ttl S           of leases (3600)\n"
 	      "  --value-bytes N   (256)\n"
 	      "  --progress        to the terminal\n",
 	      stderr);
 	exit(2);
-}
-
-static uint64_t number(const char *text, uint64_t low, uint64_t high)
-{
-	char *end;
-	uint64_t value = strtoull(text, &end, 10);
-
-	if (end == text || *end != '\0' || value < low || value > high)
-		usage();
-	return value;
 }
 
 static enum mode mode_of(const char *name)
@@ -539,6 +374,50 @@ static enum mode mode_of(const char *name)
 	usage();
 }
 
+static void set_option(struct load *load, int option, const char *text)
+{
+	switch (option) {
+	case 'p':
+		load->port = (unsigned)number(text, 1, 65535);
+		break;
+	case 'm':
+		load->mode = mode_of(text);
+		break;
+	case 'c':
+		load->connections = number(text, 1, 100000);
+		break;
+	case 's':
+		load->seconds = strtod(text, NULL);
+		break;
+	case 'n':
+		load->requests = number(text, 1, UINT64_MAX);
+		break;
+	case 'r':
+		load->rate = strtod(text, NULL);
+		break;
+	case 'k':
+		load->keys = number(text, 1, MAX_KEYS);
+		break;
+	case 'f':
+		load->first = number(text, 0, MAX_KEYS);
+		break;
+	case 'l':
+		load->span = number(text, 1, MAX_KEYS);
+		break;
+	case 't':
+		load->ttl_sec = number(text, 1, INT32_MAX);
+		break;
+	case 'v':
+		load->value_bytes = number(text, 0, MAX_VALUE_BYTES);
+		break;
+	case 'P':
+		load->progress = true;
+		break;
+	default:
+		usage();
+	}
+}
+
 static void read_options(struct load *load, int argc, char **argv)
 {
 	static const struct option OPTIONS[] = {
@@ -547,47 +426,19 @@ static void read_options(struct load *load, int argc, char **argv)
 		{"connections", required_argument, NULL, 'c'},
 		{"seconds", required_argument, NULL, 's'},
 		{"requests", required_argument, NULL, 'n'},
+		{"rate", required_argument, NULL, 'r'},
 		{"keys", required_argument, NULL, 'k'},
+		{"first", required_argument, NULL, 'f'},
 		{"span", required_argument, NULL, 'l'},
+		{"ttl", required_argument, NULL, 't'},
 		{"value-bytes", required_argument, NULL, 'v'},
 		{"progress", no_argument, NULL, 'P'},
 		{0},
 	};
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1) {
-		switch (option) {
-		case 'p':
-			load->port = (unsigned)number(optarg, 1, 65535);
-			break;
-		case 'm':
-			load->mode = mode_of(optarg);
-			break;
-		case 'c':
-			load->connections = number(optarg, 1, 100000);
-			break;
-		case 's':
-			load->seconds = strtod(optarg, NULL);
-			break;
-		case 'n':
-			load->requests = number(optarg, 1, UINT64_MAX);
-			break;
-		case 'k':
-			load->keys = number(optarg, 1, MAX_KEYS);
-			break;
-		case 'l':
-			load->span = number(optarg, 1, MAX_KEYS);
-			break;
-		case 'v':
-			load->value_bytes = number(optarg, 0, MAX_VALUE_BYTES);
-			break;
-		case 'P':
-			load->progress = true;
-			break;
-		default:
-			usage();
-		}
-	}
+	while ((option = getopt_long(argc, argv, "", OPTIONS, NULL)) != -1)
+		set_option(load, option, optarg);
 	if (load->port == 0 || optind != argc || (load->mode == MODE_FILL && load->span > 10000))
 		usage();
 	if (load->seconds <= 0 && load->requests == 0)
@@ -596,24 +447,31 @@ static void read_options(struct load *load, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	static struct load load = {.connections = 64, .keys = 1, .span = 100, .value_bytes = 256};
+	static struct load load = {
+		.connections = 64, .keys = 1, .span = 100, .ttl_sec = 3600, .value_bytes = 256};
 	struct connection *connections;
 
+	tool_init("load");
 	read_options(&load, argc, argv);
 	load.random = (uint64_t)now_ns() | 1;
 	load.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (load.epoll_fd < 0)
+		fail("epoll");
 	connections = calloc(load.connections, sizeof *connections);
-	if (load.epoll_fd < 0 || connections == NULL)
-		fail("start");
-	make_digits();
+	load.idle = allocate(load.connections * sizeof(struct connection *));
+	if (connections == NULL)
+		fail("no memory");
 	make_requests(&load);
-	for (size_t i = 0; i < load.connections; i++)
-		open_connection(&load, &connections[i]);
+	for (size_t i = 0; i < load.connections; i++) {
+		connections[i].fd = open_socket(load.port);
+		await(&load, connections[i].fd, &connections[i]);
+	}
 	run(&load, connections);
 	report(&load);
 	for (size_t i = 0; i < load.connections; i++)
 		close(connections[i].fd);
 	close(load.epoll_fd);
+	free(load.idle);
 	free(connections);
 	return load.errors > 0 ? 1 : 0;
 }

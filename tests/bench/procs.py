@@ -17,7 +17,10 @@ import tempfile
 import time
 
 READY_SECONDS = 120
+SETTLE_SECONDS = 10
 QUOTA_BYTES = 64 << 30  # the server's own default would stop a long run of puts
+
+running = []  # what has a process, to be ended when the benchmark breaks off
 
 
 def free_port():
@@ -41,12 +44,10 @@ def start(argv, pinned, **options):
 class Server:
     """A running server. Without a port given, it prints the one it chose."""
 
-    running = []  # to be ended when the benchmark breaks off
-
     def __init__(self, name, argv, port=None, pinned=False, data=None):
         self.name, self.argv, self.port, self.pinned, self.data = name, argv, port, pinned, data
         self.process = None
-        Server.running.append(self)
+        running.append(self)
         self.start()
 
     def start(self):
@@ -88,6 +89,15 @@ class Server:
                 total += int(file.read().split()[0])
         return total / 1e9
 
+    def settle(self):
+        """Waits until what earlier work has left to do is done: the CPU tells."""
+        until = time.monotonic() + SETTLE_SECONDS
+        idle = False
+        while not idle and time.monotonic() < until:
+            before = self.cpu_seconds()
+            time.sleep(0.2)
+            idle = self.cpu_seconds() - before < 0.01
+
     def memory_bytes(self):
         with open("/proc/%d/status" % self.process.pid) as file:
             for line in file:
@@ -108,10 +118,44 @@ class Server:
         return self.start()
 
     def close(self):
-        Server.running.remove(self)
+        running.remove(self)
         self.end()
         if self.data is not None:
             shutil.rmtree(self.data)
+
+
+def option_list(options):
+    """{"keys": 5, "again": True} as --keys 5 --again."""
+    argv = []
+    for name, value in options.items():
+        argv += ["--" + name] + ([] if value is True else [str(value)])
+    return argv
+
+
+class Watching:
+    """A program with watches that are open: it said "ready" before this returned."""
+
+    def __init__(self, argv, server):
+        self.argv = argv
+        self.process = start(argv, server.pinned, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        running.append(self)
+        if self.process.stdout.readline() != "ready\n":
+            raise SystemExit("bench: %s failed against %s" % (" ".join(argv), server.name))
+
+    def wait(self):
+        """Its figures, once it has seen all that it was to wait for."""
+        output = self.process.stdout.read()
+        running.remove(self)
+        self.process.stdin.close()
+        self.process.stdout.close()
+        if self.process.wait() != 0:
+            raise SystemExit("bench: %s failed" % " ".join(self.argv))
+        return json.loads(output)
+
+    def end(self):
+        """Its figures as of now."""
+        self.process.stdin.close()
+        return self.wait()
 
 
 class Programs:
@@ -119,13 +163,16 @@ class Programs:
 
     def __init__(self, args):
         self.args = args
+        # Very many connections, of servers and tools alike.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self.dir = tempfile.mkdtemp(prefix="bench-", dir=args.dir)
 
     def remove(self):
-        for server in Server.running:
-            if server.process is not None:
-                server.process.kill()
-                server.process.wait()
+        for owner in running:
+            if owner.process is not None:
+                owner.process.kill()
+                owner.process.wait()
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def data(self):
@@ -155,19 +202,30 @@ class Programs:
                 "--quota-backend-bytes", str(QUOTA_BYTES), "--log-level", "error"]
         return Server("etcd", argv, port, pinned, data)
 
-    def load(self, server, mode, **options):
-        """Runs the load generator; adds the server's CPU per request to its figures."""
-        argv = [self.args.load, "--port", str(server.port), "--mode", mode]
-        for name, value in options.items():
-            argv += ["--" + name] + ([] if value is True else [str(value)])
+    def tool(self, program, server, **options):
+        """Runs a load program; adds the server's CPU to its figures."""
+        argv = [program, "--port", str(server.port)] + option_list(options)
         before = server.cpu_seconds()
         process = start(argv, server.pinned, stdout=subprocess.PIPE)
         output = process.communicate()[0]
         if process.returncode != 0:
             raise SystemExit("bench: %s failed against %s" % (" ".join(argv), server.name))
-        figures = json.loads(output)
-        figures["cpu_us"] = (server.cpu_seconds() - before) / figures["requests"] * 1e6
+        return {**json.loads(output), "server_seconds": server.cpu_seconds() - before}
+
+    def load(self, server, mode, **options):
+        figures = self.tool(self.args.load, server, mode=mode, **options)
+        figures["cpu_us"] = figures["server_seconds"] / figures["requests"] * 1e6
         return figures
+
+    def watchers(self, server, **options):
+        return self.tool(self.args.watchers, server, **options)
+
+    def frames(self, server, **options):
+        return self.tool(self.args.frames, server, **options)
+
+    def watching(self, server, mode, **options):
+        argv = [self.args.watchers, "--port", str(server.port), "--mode", mode] + option_list(options)
+        return Watching(argv, server)
 
     def fill(self, server, keys, versions):
         """Stops the server, fills its database from outside, and starts it again."""
@@ -178,9 +236,7 @@ class Programs:
 
     def sqlite(self, work, pinned=False, **options):
         data = self.data()
-        argv = [self.args.sqlite, "--dir", data, "--work", work]
-        for name, value in options.items():
-            argv += ["--" + name] + ([] if value is True else [str(value)])
+        argv = [self.args.sqlite, "--dir", data, "--work", work] + option_list(options)
         process = start(argv, pinned, stdout=subprocess.PIPE)
         output = process.communicate()[0]
         shutil.rmtree(data)
