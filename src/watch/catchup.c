@@ -5,11 +5,23 @@
  * milliseconds, however far behind its watchers are. No lock is held while it
  * reads.
  */
+#include <time.h>
+
+#include "base/clock.h"
 #include "state/history.h"
 #include "watch/internal.h"
 
-/* The request is not queued any more; its fields are the thread's. */
-static void answer(struct catchup *catchup, struct catchup_request *request)
+/* Whether something was written since the last slice. */
+static bool others_write(struct catchup *catchup)
+{
+	int64_t revision = atomic_load(catchup->revision);
+	bool moved = revision != catchup->seen_revision;
+
+	catchup->seen_revision = revision;
+	return moved;
+}
+
+static void read_slice(struct catchup *catchup, struct catchup_request *request)
 {
 	struct history_slice slice = {
 		.from = request->from,
@@ -20,16 +32,46 @@ static void answer(struct catchup *catchup, struct catchup_request *request)
 		.bytes = atomic_load(&catchup->slice_bytes) < SLICES_BYTES ? SLICE_BYTES : SLICE_BYTES_WHEN_SHORT,
 	};
 
+	if (others_write(catchup)) {
+		slice.rows = SLICE_ROWS_BESIDE;
+		catchup->not_before_us = clock_us() + SLICE_PAUSE_US;
+	}
+	request->status = history_read(&catchup->view, &slice, &request->slice);
+	if (request->status == STATUS_OK)
+		event_batch_charge(request->slice, &catchup->slice_bytes);
+}
+
+/* The request is not queued any more; its fields are the thread's. */
+static void answer(struct catchup *catchup, struct catchup_request *request)
+{
 	request->slice = NULL;
 	if (request->wants_slice) {
-		request->status = history_read(&catchup->view, &slice, &request->slice);
-		if (request->status == STATUS_OK)
-			event_batch_charge(request->slice, &catchup->slice_bytes);
+		read_slice(catchup, request);
 	} else {
 		request->status = view_refresh(&catchup->view);
 		view_rest(&catchup->view);
 	}
 	request->compact_revision = catchup->view.state.compact_revision;
+}
+
+/* With the lock, which is given up meanwhile. */
+static void wait_for_work(struct catchup *catchup)
+{
+	struct timespec until = {
+		.tv_sec = catchup->not_before_us / 1000000,
+		.tv_nsec = catchup->not_before_us % 1000000 * 1000,
+	};
+
+	if (catchup->head == NULL)
+		pthread_cond_wait(&catchup->changed, &catchup->lock);
+	else
+		pthread_cond_timedwait(&catchup->changed, &catchup->lock, &until);
+}
+
+/* Only slices wait for the end of a pause. */
+static bool is_due(const struct catchup *catchup)
+{
+	return catchup->head != NULL && (!catchup->head->wants_slice || clock_us() >= catchup->not_before_us);
 }
 
 static struct catchup_request *take(struct catchup *catchup)
@@ -51,8 +93,8 @@ static void *run(void *arg)
 	while (!catchup->stopping) {
 		struct catchup_request *request;
 
-		if (catchup->head == NULL) {
-			pthread_cond_wait(&catchup->changed, &catchup->lock);
+		if (!is_due(catchup)) {
+			wait_for_work(catchup);
 			continue;
 		}
 		request = take(catchup);
@@ -68,14 +110,20 @@ static void *run(void *arg)
 	return NULL;
 }
 
-enum status_code catchup_start(struct catchup *catchup, struct store *store)
+enum status_code catchup_start(struct catchup *catchup, struct store *store, const _Atomic int64_t *revision)
 {
+	pthread_condattr_t monotonic;
 	enum status_code status = store_view(store, VIEW_LONG_READ, &catchup->view);
 
 	if (status != STATUS_OK)
 		return status;
 	pthread_mutex_init(&catchup->lock, NULL);
-	pthread_cond_init(&catchup->changed, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&catchup->changed, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	catchup->revision = revision;
+	catchup->seen_revision = atomic_load(revision);
 	catchup->tail = &catchup->head;
 	if (pthread_create(&catchup->thread, NULL, run, catchup) != 0) {
 		pthread_cond_destroy(&catchup->changed);

@@ -21,7 +21,7 @@ enum status_code hub_open(struct store *store, struct hub **out)
 	atomic_init(&hub->revision, store->saved.revision);
 	hub->ring_first = hub->ring_first_prev = store->saved.revision + 1;
 	pthread_mutex_init(&hub->lock, NULL);
-	status = catchup_start(&hub->catchup, store);
+	status = catchup_start(&hub->catchup, store, &hub->revision);
 	if (status != STATUS_OK) {
 		pthread_mutex_destroy(&hub->lock);
 		free(hub);
