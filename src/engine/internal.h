@@ -16,7 +16,8 @@
  *   lessor.c       when leases are due
  *   agenda.c       things by time
  *   expiry.c       the records that this leads to
- *   concurrency.c  locks and elections, made of transactions and watches
+ *   concurrency.c, election.c, observe.c
+ *                  locks and elections, made of transactions and watches
  *   applier.c      the thread that applies records and wakes their calls
  *   housekeeper.c  the thread for what time brings: time-outs, checkpoints,
  *                  automatic compaction
@@ -65,7 +66,7 @@ struct reader {
 	struct renewer *renewer; /* see engine/keep_alive.c; NULL until there is a stream of that kind */
 	struct reader_timer *timers;
 	int64_t next_due_ms; /* no timer is due before */
-	struct waiter *waiters; /* calls that wait for a lock or an office; see engine/concurrency.c */
+	struct waiter *waiters; /* calls that wait for a lock or an office; see engine/waiter.h */
 	int64_t tasks; /* that other threads will post to the shard: it must not go before */
 };
 

@@ -2,8 +2,8 @@
 /* What a thread has of the engine: a view to read with, and if it listens, the shard and the timers of its streams. */
 #include <stdlib.h>
 
-#include "engine/concurrency.h"
 #include "engine/internal.h"
+#include "engine/waiter.h"
 #include "watch/shard.h"
 
 enum status_code reader_new(struct engine *engine, enum view_use use, struct reader **out)
@@ -116,7 +116,7 @@ int64_t engine_reader_run(struct reader *reader, int64_t now_ms)
 	bool more = shard_run(reader->shard);
 
 	if (atomic_load_explicit(&reader->engine->draining, memory_order_relaxed))
-		concurrency_drain(reader);
+		waiters_drain(reader);
 	run_timers(reader, now_ms);
 	return more ? 0 : reader->next_due_ms;
 }

@@ -143,6 +143,23 @@ START_TEST(one_who_goes_away_leaves_no_key)
 }
 END_TEST
 
+START_TEST(a_second_call_that_is_given_up_does_not_give_the_lock_back)
+{
+	struct errand first, second;
+	struct station station;
+
+	station_open(&station, NULL);
+	station_grant(&station, 1, 600);
+	start_lock(&first, &station, "m", 1, 0);
+	assert_locked(&first, "m/1");
+	start_lock(&second, &station, "m", 1, 0);
+	call_cancel(second.call);
+	assert_refused(&second, STATUS_CANCELED, "context canceled");
+	ck_assert_int_eq(count_keys(&station), 1);
+	station_close(&station);
+}
+END_TEST
+
 START_TEST(one_whose_time_is_up_leaves_no_key)
 {
 	struct errand holder, waiter;
@@ -317,6 +334,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, a_lock_is_held_by_one_and_passed_on_in_the_order_of_asking);
 	tcase_add_test(tcase, a_lock_asked_for_again_by_its_holder_is_granted);
 	tcase_add_test(tcase, one_who_goes_away_leaves_no_key);
+	tcase_add_test(tcase, a_second_call_that_is_given_up_does_not_give_the_lock_back);
 	tcase_add_test(tcase, one_whose_time_is_up_leaves_no_key);
 	tcase_add_test(tcase, a_lock_ends_with_its_lease_and_so_does_a_place_in_the_queue);
 	tcase_add_test(tcase, a_lease_that_is_not_there_is_told_as_etcd_tells_it);
