@@ -61,8 +61,8 @@ enum {
 	SLICE_BYTES_WHEN_SHORT = 256 << 10,
 	SLICES_BYTES = 64 << 20,
 	/* While others write, slices are smaller, and there is a pause after each: the processors are
-	 * theirs first. That still is some 80,000 changes a second. */
-	SLICE_ROWS_BESIDE = 250,
+	 * theirs first. That still is some 40,000 changes a second. */
+	SLICE_ROWS_BESIDE = 100,
 	SLICE_PAUSE_US = 2000,
 	/* A request for more spans, or longer ones, is one for all keys. */
 	REQUEST_SPANS = 16,
