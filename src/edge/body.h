@@ -14,7 +14,8 @@
 struct exchange;
 struct method;
 
-/* A body of "{}{}{}..." is short for the memory that its answers take. */
+/* A body of "{}{}{}..." is short for the memory that its answers take; so is a
+ * message over a WebSocket, which may hold as many. */
 enum { BODY_MESSAGES_MAX = 10000 };
 
 struct body {

@@ -16,7 +16,6 @@ enum { READ_BYTES = 16384 }; /* at once; the next turn of the loop reads on */
 static void queue_message(struct client_stream *client, const struct stream_json *json)
 {
 	client->kind->message(client, json);
-	client->crowded = client->crowded || client->out.len >= CLIENT_ROOM_BYTES;
 	stream_set_mark(client->set, client);
 }
 
@@ -137,6 +136,13 @@ void client_stream_read(struct client_stream *client)
 	stream_set_mark(client->set, client);
 }
 
+/* Nothing is sent but here: if the engine has been told in this turn that there is
+ * no room, there is none now, be it messages or pongs that have taken it. */
+static void note_crowding(struct client_stream *client)
+{
+	client->crowded = client->crowded || client->out.len >= CLIENT_ROOM_BYTES;
+}
+
 /* Lets the engine go on when enough has been taken by the client. */
 static void resume(struct client_stream *client)
 {
@@ -155,6 +161,7 @@ bool client_stream_settle(struct client_stream *client)
 		client_stream_close(client);
 	if (client->lost || client->out.failed)
 		return false;
+	note_crowding(client);
 	result = out_queue_send(&client->out, client->fd);
 	if (result == OUT_LOST)
 		return false;

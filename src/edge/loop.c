@@ -34,7 +34,7 @@
 enum {
 	STALLED_SECONDS = 300, /* libmicrohttpd's: nothing was read or written */
 	CHECK_MS = 1000,
-	DRAIN_MS = 5000, /* for answers that clients are slow to take */
+	DRAIN_MS = 2000, /* for answers that clients are slow to take */
 	SPINS = 32,      /* turns without a wait before hang-ups are looked at */
 	EVENTS = 64,
 	GATHER_US = 5000, /* messages for streams are made before they are sent */

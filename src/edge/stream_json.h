@@ -5,7 +5,8 @@
  * before it, then its bytes.
  *
  * Of a watch's message only the head is made for the client; the events are
- * made once for all who get them (state/event.h).
+ * made once for all who get them, one by one or, when there are many, as one
+ * text (state/event.h).
  */
 #ifndef KETA_STREAM_JSON_H
 #define KETA_STREAM_JSON_H
@@ -18,6 +19,7 @@
 #include "base/buf.h"
 #include "base/status.h"
 
+struct event_bytes;
 struct out_queue;
 struct watch_message;
 
@@ -27,6 +29,7 @@ struct watch_message;
 struct stream_json {
 	struct buf *buf;
 	const struct watch_message *watch; /* whose events follow; NULL: none do */
+	const struct event_bytes *run;     /* all of them, joined; NULL: one by one */
 	size_t len;
 };
 

@@ -6,8 +6,8 @@
  *
  * The client is pinged, for the sake of proxies that close what is idle and of
  * clients that vanish. What it may hold here is bounded: nothing is read while
- * it does not take its answers, and a message that is not complete after two
- * pings is given up.
+ * it does not take its answers, a message holds no more requests than a body
+ * may, and one that is not complete after two pings is given up.
  */
 #include <stddef.h>
 #include <stdlib.h>
@@ -16,6 +16,7 @@
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/metrics.h"
+#include "edge/body.h"
 #include "edge/client_stream.h"
 #include "edge/gateway.h"
 #include "edge/handshake.h"
@@ -91,31 +92,50 @@ static struct ws_stream *stream_of(struct websocket *websocket)
 	return (struct ws_stream *)(void *)((char *)websocket - offsetof(struct ws_stream, websocket));
 }
 
-static void refuse(struct ws_stream *ws, const struct status *status)
+static void refuse(struct ws_stream *ws, enum websocket_code code, const struct status *status)
 {
 	metric_add(metric_refused(status_grpc(status->code)), 1);
-	send_error(ws, status->code == STATUS_BAD_REQUEST ? WEBSOCKET_BAD_DATA : code_of(status->code),
-	           status);
+	send_error(ws, code, status);
 	ws->client.over = true;
 }
 
-/* Hands the next request of the text on; false when there is none. */
-static bool take_request(struct ws_stream *ws, const char **text, size_t *len, struct arena *arena)
+static void refuse_unreadable(struct ws_stream *ws, const struct status *status)
 {
+	refuse(ws, status->code == STATUS_BAD_REQUEST ? WEBSOCKET_BAD_DATA : code_of(status->code), status);
+}
+
+/* What is left of a message. */
+struct requests {
+	const char *text;
+	size_t len;
+	size_t taken;
+};
+
+/* Hands the next request on; false when there is none. */
+static bool take_request(struct ws_stream *ws, struct requests *requests, struct arena *arena)
+{
+	static const struct status too_many = {
+		.code = STATUS_BAD_REQUEST,
+		.message = "too many requests in one message",
+	};
 	struct stream *stream = &ws->client.stream;
 	struct status status = {0};
 	ProtobufCMessage *request;
 
 	if (ws->client.over || ws->client.lost || ws->requests_ended)
 		return false;
-	status.code = gateway_decode_next(stream->method, ws->client.set->message_limit, text, len, arena,
-	                                  &request, &status.message);
+	status.code = gateway_decode_next(stream->method, ws->client.set->message_limit, &requests->text,
+	                                  &requests->len, arena, &request, &status.message);
 	if (status.code != STATUS_OK) {
-		refuse(ws, &status);
+		refuse_unreadable(ws, &status);
 		return false;
 	}
 	if (request == NULL)
 		return false;
+	if (++requests->taken > BODY_MESSAGES_MAX) {
+		refuse(ws, WEBSOCKET_REFUSED, &too_many);
+		return false;
+	}
 	stream_receive(stream, request);
 	ws->requests_ended = !stream->method->request_stream;
 	if (ws->requests_ended)
@@ -126,11 +146,12 @@ static bool take_request(struct ws_stream *ws, const char **text, size_t *len, s
 static void take_text(struct websocket *websocket, const char *text, size_t len)
 {
 	struct ws_stream *ws = stream_of(websocket);
+	struct requests requests = {.text = text, .len = len};
 	struct arena arena;
 
 	ws->was_partial = false;
 	arena_init(&arena, GATEWAY_ARENA_BYTES, NULL, 0);
-	while (take_request(ws, &text, &len, &arena))
+	while (take_request(ws, &requests, &arena))
 		arena_reset(&arena);
 	arena_release(&arena);
 }

@@ -99,7 +99,7 @@ struct catchup {
 	pthread_cond_t changed;
 	struct catchup_request *head, **tail; /* those that wait: first come, first served */
 	bool stopping;
-	_Atomic int64_t slice_bytes; /* of slices that somebody still holds */
+	_Atomic int64_t slice_bytes; /* taken by slices that somebody still holds, and by their forms */
 
 	/* The thread's own. */
 	const _Atomic int64_t *revision; /* the newest that was published */

@@ -12,11 +12,17 @@
 #include "base/config.h"
 #include "base/metrics.h"
 #include "base/process.h"
+#include "edge/json.h"
+#include "edge/out_queue.h"
+#include "edge/stream_json.h"
 #include "engine/method.h"
+#include "engine/stream.h"
 #include "lib/fake_engine.h"
 #include "lib/fake_streams.h"
 #include "lib/http_client.h"
 #include "lib/test.h"
+#include "rpc.pb-c.h"
+#include "state/event.h"
 
 /* Keys in base64. */
 #define CREATE "{\"create_request\":{\"key\":\"YQ==\"}}"
@@ -30,7 +36,7 @@
 	"{\"result\":{\"header\":{\"revision\":\"2\"},\"events\":[{\"kv\":{\"key\":\"YQ==\","              \
 	"\"mod_revision\":\"3\",\"value\":\"Yg==\"}}]}}\n"
 
-enum { IDLE_STREAMS = 500, LARGE_BYTES = 30000 };
+enum { IDLE_STREAMS = 500, LARGE_BYTES = 30000, MANY_EVENTS = 200, MESSAGE_BYTES = 64 << 10 };
 
 static struct engine *engine;
 static struct http *http;
@@ -672,6 +678,122 @@ START_TEST(stopping_cuts_streams)
 }
 END_TEST
 
+/* ---- Many events in one message ---- */
+
+static struct event_batch *make_deletions(void)
+{
+	struct event_batch *batch = event_batch_new();
+	uint8_t key[8] = {0};
+	Pb__KeyValue kv;
+
+	pb__key_value__init(&kv);
+	kv.key = (ProtobufCBinaryData){.len = sizeof key, .data = key};
+	kv.mod_revision = 3;
+	for (size_t i = 0; i < MANY_EVENTS; i++) {
+		key[0] = (uint8_t)i;
+		ck_assert_ptr_nonnull(event_batch_add(batch, true, &kv));
+	}
+	return batch;
+}
+
+/* Queues a message of these events, and checks that it has the length it says. */
+static void queue_events(struct out_queue *queue, struct event *const *events, size_t count)
+{
+	Pb__WatchResponse head;
+	struct watch_message message = {.head = &head.base, .events = events, .count = count};
+	struct stream_json json;
+	struct buf text;
+
+	pb__watch_response__init(&head);
+	buf_init(&text);
+	ck_assert(stream_json_events(&json, &text, &message));
+	stream_json_append(&json, queue);
+	ck_assert_uint_eq(queue->len, json.len);
+	buf_release(&text);
+}
+
+/* Sends what is queued, and shows it. */
+static void show_queue(struct out_queue *queue, char shown[static MESSAGE_BYTES])
+{
+	size_t len = queue->len;
+	int ends[2];
+
+	ck_assert_uint_lt(len, MESSAGE_BYTES);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+	ck_assert_int_eq(out_queue_send(queue, ends[0]), OUT_EMPTY);
+	ck_assert_int_eq(recv(ends[1], shown, len, MSG_WAITALL), (ssize_t)len);
+	shown[len] = '\0';
+	close(ends[0]);
+	close(ends[1]);
+}
+
+/* The same, event by event. */
+static void write_events(char *to, struct event *const *events, size_t count)
+{
+	struct buf buf;
+
+	buf_init(&buf);
+	buf_append_text(&buf, "{\"result\":{\"events\":[");
+	for (size_t i = 0; i < count; i++) {
+		buf_append_text(&buf, i > 0 ? "," : "");
+		json_encode(&events[i]->pb.base, &buf);
+	}
+	buf_append_text(&buf, "]}}");
+	buf_append_byte(&buf, '\0');
+	ck_assert(!buf.failed && buf.len <= MESSAGE_BYTES);
+	memcpy(to, buf.data, buf.len);
+	buf_release(&buf);
+}
+
+START_TEST(streams_share_the_text_of_many_events)
+{
+	static char expected[MESSAGE_BYTES], shown[MESSAGE_BYTES];
+	struct event_batch *batch = make_deletions();
+	struct out_queue queues[2];
+
+	for (int i = 0; i < 2; i++) {
+		out_queue_init(&queues[i]);
+		queue_events(&queues[i], batch->events, MANY_EVENTS);
+		/* Held for a reference: the text was not copied. */
+		ck_assert_int_eq(atomic_load(&batch->refs), 2 + i);
+	}
+	write_events(expected, batch->events, MANY_EVENTS);
+	for (int i = 0; i < 2; i++) {
+		show_queue(&queues[i], shown);
+		ck_assert_str_eq(shown, expected);
+	}
+	ck_assert_int_eq(atomic_load(&batch->refs), 1);
+	/* No event was written by itself. */
+	for (size_t i = 0; i < MANY_EVENTS; i++)
+		ck_assert_ptr_null(atomic_load(&batch->events[i]->forms[EVENT_JSON]));
+	event_batch_release(batch);
+}
+END_TEST
+
+/* With holes, of two batches, few: by count of the events and of those left out. */
+START_TEST(any_events_make_a_message)
+{
+	static char expected[MESSAGE_BYTES], shown[MESSAGE_BYTES];
+	struct event_batch *batches[2] = {make_deletions(), make_deletions()};
+	struct event *events[2 * MANY_EVENTS];
+	struct out_queue queue;
+
+	out_queue_init(&queue);
+	for (size_t step = 1; step < 2 * MANY_EVENTS; step++) {
+		size_t count = 0;
+
+		for (size_t i = 0; i < 2 * MANY_EVENTS; i += step)
+			events[count++] = batches[i / MANY_EVENTS]->events[i % MANY_EVENTS];
+		queue_events(&queue, events, count);
+		show_queue(&queue, shown);
+		write_events(expected, events, count);
+		ck_assert_str_eq(shown, expected);
+	}
+	event_batch_release(batches[0]);
+	event_batch_release(batches[1]);
+}
+END_TEST
+
 #define COUNT(array) ((int)(sizeof(array) / sizeof(array)[0]))
 
 int main(void)
@@ -713,6 +835,11 @@ int main(void)
 	tcase_add_test(tcase, a_keep_alive_may_be_refused);
 	tcase_add_test(tcase, draining_ends_streams);
 	tcase_add_test(tcase, stopping_cuts_streams);
+	suite_add_tcase(suite, tcase);
+
+	tcase = tcase_create("events");
+	tcase_add_test(tcase, streams_share_the_text_of_many_events);
+	tcase_add_test(tcase, any_events_make_a_message);
 	suite_add_tcase(suite, tcase);
 	return test_run(suite);
 }

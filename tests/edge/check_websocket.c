@@ -14,6 +14,7 @@
 
 #include "base/config.h"
 #include "base/metrics.h"
+#include "edge/body.h"
 #include "edge/client_stream.h"
 #include "edge/handshake.h"
 #include "edge/http.h"
@@ -29,6 +30,7 @@
 /* Keys in base64. */
 #define CREATE "{\"create_request\":{\"key\":\"YQ==\"}}"
 #define ERROR "{\"create_request\":{\"key\":\"ZXJyb3I=\"}}"
+#define SILENT_FLOOD "{\"create_request\":{\"key\":\"c2lsZW50IGZsb29k\"}}"
 #define CANCEL "{\"cancel_request\":{}}"
 #define CREATED(id)                                                                                        \
 	"{\"result\":{\"header\":{\"revision\":\"2\"},\"watch_id\":\"" id "\",\"created\":true}}"
@@ -324,6 +326,34 @@ START_TEST(a_client_has_some_time_to_answer_a_close)
 }
 END_TEST
 
+static bool receive_some(void)
+{
+	static char bytes[1 << 16];
+
+	return recv(ends[0], bytes, sizeof bytes, MSG_DONTWAIT) > 0;
+}
+
+/* It has no room before the engine has said anything. */
+START_TEST(the_engine_goes_on_after_pongs_have_taken_the_room)
+{
+	char payload[WEBSOCKET_CONTROL_BYTES] = {0};
+
+	while (client->out.len < CLIENT_ROOM_BYTES) {
+		ws_send_frame(ends[0], FIN | WS_PING, payload, sizeof payload);
+		client_stream_read(client);
+	}
+	ws_send_text(ends[0], SILENT_FLOOD);
+	client_stream_read(client);
+	ck_assert_int_eq(fake_streams_requests(), 1);
+	ck_assert_int_eq(fake_streams_flooded(), 0);
+	do {
+		stream_set_mark(&set, client);
+		stream_set_settle(&set);
+	} while (receive_some());
+	ck_assert_int_eq(fake_streams_flooded(), FAKE_FLOOD_MESSAGES);
+}
+END_TEST
+
 /* ---- The handshake ---- */
 
 START_TEST(the_handshake_answers_the_key)
@@ -524,6 +554,43 @@ START_TEST(fragments_make_a_message)
 		ws_send_frame(fd, FIN | WS_CONTINUE, &CREATE[10], strlen(CREATE) - 10);
 		expect_text(fd, i == 0 ? CREATED("1") : CREATED("2"));
 	}
+	close(fd);
+}
+END_TEST
+
+/* "{}{}{}...", as often as a message may hold it, and then what follows. */
+static void send_many(int fd, const char *last)
+{
+	static char text[BODY_MESSAGES_MAX * 2 + 64];
+
+	for (size_t i = 0; i < BODY_MESSAGES_MAX; i++)
+		memcpy(text + 2 * i, "{}", 2);
+	snprintf(text + 2 * BODY_MESSAGES_MAX, 64, "%s", last);
+	ws_send_text(fd, text);
+}
+
+START_TEST(a_message_holds_so_many_requests)
+{
+	int fd;
+
+	config.max_request_bytes = 1 << 20;
+	stop();
+	engine = fake_engine_new();
+	ck_assert_int_eq(http_start(&config, engine, &http), STATUS_OK);
+	fd = open_socket("/v3/watch");
+	for (int i = 1; i <= 2; i++) {
+		send_many(fd, " ");
+		await(fake_streams_requests, i * BODY_MESSAGES_MAX);
+	}
+	ws_send_text(fd, CREATE);
+	expect_text(fd, CREATED("1"));
+	send_many(fd, CREATE);
+	expect_text(fd, "{\"error\":{\"code\":3,\"message\":\"too many requests in one message\"}}");
+	expect_close(fd, 1008);
+	ck_assert_str_eq(frame.data, "too many requests in one message");
+	ws_send_close(fd, 1008, "");
+	ck_assert(http_is_closed(fd));
+	ck_assert_int_eq(fake_streams_requests(), 3 * BODY_MESSAGES_MAX + 1);
 	close(fd);
 }
 END_TEST
@@ -763,6 +830,7 @@ int main(void)
 	tcase_add_test(tcase, messages_go_both_ways_at_any_time);
 	tcase_add_test(tcase, large_messages_go_out_whole);
 	tcase_add_test(tcase, fragments_make_a_message);
+	tcase_add_test(tcase, a_message_holds_so_many_requests);
 	tcase_add_test(tcase, keep_alives_are_answered_one_by_one);
 	tcase_add_test(tcase, a_method_of_one_request_takes_the_first);
 	tcase_add_test(tcase, a_client_that_does_not_read_is_not_read);
@@ -780,6 +848,7 @@ int main(void)
 	tcase_add_test(tcase, a_quiet_client_is_pinged_and_cut_when_it_does_not_answer);
 	tcase_add_test(tcase, a_message_that_takes_too_long_is_given_up);
 	tcase_add_test(tcase, a_client_has_some_time_to_answer_a_close);
+	tcase_add_test(tcase, the_engine_goes_on_after_pongs_have_taken_the_room);
 	suite_add_tcase(suite, tcase);
 
 	tcase = add_case(suite, "origin", start_with_origin);

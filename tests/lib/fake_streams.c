@@ -181,15 +181,16 @@ static void receive_watch(struct fake_stream *fake, const Pb__WatchRequest *requ
 		end(fake, STATUS_OK);
 	} else if (request->request_union_case == PB__WATCH_REQUEST__REQUEST_UNION_CREATE_REQUEST) {
 		const ProtobufCBinaryData *key = &request->create_request->key;
+		bool is_silent_flood = starts_with(key, "silent flood");
 
 		if (starts_with(key, "error")) {
 			end(fake, fake_engine_failure(fake->stream->engine));
 			return;
 		}
 		fake->watches++;
-		if (!starts_with(key, "quiet"))
+		if (!starts_with(key, "quiet") && !is_silent_flood)
 			send_created(fake);
-		if (starts_with(key, "flood")) {
+		if (starts_with(key, "flood") || is_silent_flood) {
 			fake->flood_left = FAKE_FLOOD_MESSAGES;
 			flood(fake);
 		}

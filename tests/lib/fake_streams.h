@@ -5,9 +5,10 @@
  * A watch answers each create_request with a "created" message and its number
  * as the watch id, but by its key
  *
- *   "quiet..."   nothing
- *   "error..."   the end, with the status set by fake_engine_fail_with
- *   "flood..."   that, and then FAKE_FLOOD_MESSAGES messages, when there is room
+ *   "quiet..."        nothing
+ *   "error..."        the end, with the status set by fake_engine_fail_with
+ *   "flood..."        that, and then FAKE_FLOOD_MESSAGES messages, when there is room
+ *   "silent flood..." these messages only
  *
  * A cancel_request ends it well; whatever fake_streams_publish says goes to all
  * watches that had a create_request. With the token "refused" no stream opens.
