@@ -111,13 +111,15 @@ static enum status_code start(struct server *server)
 	return status;
 }
 
-/* In the reverse order of start; parts that did not start are NULL. */
+/* In the reverse order of start, but for the engine's drain: it lets those go
+ * who wait for a lock, and the edge waits for their answers. Parts that did not
+ * start are NULL. */
 static void stop(struct server *server)
 {
-	if (server->http != NULL)
-		http_drain(server->http);
 	if (server->engine != NULL)
 		engine_drain(server->engine);
+	if (server->http != NULL)
+		http_drain(server->http);
 	http_stop(server->http);
 	if (server->engine != NULL)
 		engine_stop(server->engine);

@@ -41,7 +41,7 @@ allow engine "methods\.def|engine/.*|log/log\.h|log/record\.h|state/.*|watch/.*|
 allow edge "edge/.*|engine/(call|engine|method|stream)\.h|state/event\.h|base/.*|$messages"
 
 found=$(find state -name '*.[ch]' -exec grep -HnE \
-	'include.*("base/(clock|config|metrics|process|random)\.h"|<(time|sys/time|sys/random|sys/socket|netdb|poll|sys/epoll)\.h>)|[^_a-z](time|clock_gettime|gettimeofday|rand|random|getrandom|getpid|getenv)\(' {} +)
+	'include.*("base/(clock|config|metrics|process|seed)\.h"|<(time|sys/time|sys/random|sys/socket|netdb|poll|sys/epoll)\.h>)|[^_a-z](time|clock_gettime|gettimeofday|rand|random|getrandom|getpid|getenv)\(' {} +)
 if test -n "$found"; then
 	echo "state must be deterministic, but:"
 	echo "$found"

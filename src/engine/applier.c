@@ -330,6 +330,7 @@ static void *run(void *arg)
 		if (log_poll(engine->log, applier->records, BATCH_RECORDS, &applier->count,
 		             busy ? 0 : RETRY_MS) != STATUS_OK)
 			break;
+		atomic_store(&engine->applying_since_ms, clock_ms());
 		if (applier->count > 0)
 			run_batch(applier);
 		else if (atomic_load(&engine->fault) != NULL)
@@ -338,6 +339,7 @@ static void *run(void *arg)
 			compact(applier);
 		if (st->wal_pages > WAL_MAX_PAGES)
 			store_restart_wal(st);
+		atomic_store(&engine->applying_since_ms, 0);
 	}
 	finish_physical(applier, STATUS_STOPPED);
 	arena_release(&applier->scratch);

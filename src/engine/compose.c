@@ -98,6 +98,15 @@ struct own_txn *own_txn_make(ProtobufCBinaryData key, int64_t created, struct ar
 	return own;
 }
 
+void own_txn_if_leased(struct own_txn *own, int64_t lease)
+{
+	if (own == NULL)
+		return;
+	own->compare.target = PB__COMPARE__COMPARE_TARGET__LEASE;
+	own->compare.target_union_case = PB__COMPARE__TARGET_UNION_LEASE;
+	own->compare.lease = lease;
+}
+
 bool own_txn_then_put(struct own_txn *own, ProtobufCBinaryData key, ProtobufCBinaryData value, int64_t lease,
                       struct arena *arena)
 {

@@ -45,6 +45,9 @@ struct own_txn {
  * functions that follow return false. */
 struct own_txn *own_txn_make(ProtobufCBinaryData key, int64_t created, struct arena *arena);
 
+/* Lets it depend on the key's lease instead. */
+void own_txn_if_leased(struct own_txn *own, int64_t lease);
+
 /* Add an operation to a branch; false without memory. */
 bool own_txn_then_put(struct own_txn *own, ProtobufCBinaryData key, ProtobufCBinaryData value, int64_t lease,
                       struct arena *arena);

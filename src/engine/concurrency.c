@@ -197,6 +197,12 @@ static bool is_same(ProtobufCBinaryData a, ProtobufCBinaryData b)
 	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 
+/* It may still be applied, and is in the log before whatever follows. */
+static bool is_outcome_open(enum status_code code)
+{
+	return code == STATUS_TIMEOUT || code == STATUS_DEADLINE_EXCEEDED;
+}
+
 /* A key that was there already, and is the oldest, is what the lease has from an
  * earlier call: it is not this one's to give back. */
 static void note_entry(struct waiter *self, const Pb__TxnResponse *txn)
@@ -217,6 +223,8 @@ static void on_entered(struct inner *inner, const struct call *call)
 
 	if (call->status.code == STATUS_OK)
 		note_entry(self, txn);
+	else
+		self->has_key = is_outcome_open(call->status.code);
 	if (waiter_is_over(self, call))
 		return;
 	oldest = txn->responses[1]->response_range->kvs[0];
@@ -261,6 +269,8 @@ static void enter(struct waiter *self)
 	struct call *call;
 	enum status_code status = name_key(self);
 
+	if (status == STATUS_OK && !claim_join(&self->inner.reader->engine->claims, self->key, &self->ticket))
+		status = STATUS_NO_MEMORY;
 	call = status == STATUS_OK
 	               ? inner_new(&self->inner, "KV", "Txn", self->call->token, self->call->deadline_ms)
 	               : NULL;

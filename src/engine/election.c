@@ -90,8 +90,8 @@ bool election_leader(struct engine *engine, struct reader *reader, struct call *
 	(void)engine;
 	if (self == NULL)
 		return call_fail(call, STATUS_NO_MEMORY, NULL);
-	inner = inner_new(&self->inner, "KV", "Range", call->token, call->deadline_ms);
-	if (inner == NULL || prefix_make(&self->prefix, request->name, &call->arena) != STATUS_OK) {
+	if (prefix_make(&self->prefix, request->name, &call->arena) != STATUS_OK ||
+	    (inner = inner_new(&self->inner, "KV", "Range", call->token, call->deadline_ms)) == NULL) {
 		waiter_fail_code(self, STATUS_NO_MEMORY);
 		return false;
 	}

@@ -75,6 +75,7 @@ static enum status_code init_engine(struct engine *engine)
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&engine->tick, &monotonic);
 	pthread_condattr_destroy(&monotonic);
+	claims_init(&engine->claims);
 	buf_init(&engine->record);
 	call_queue_init(&engine->reads);
 	call_queue_init(&engine->barred);
@@ -146,6 +147,7 @@ void engine_stop(struct engine *engine)
 	applier_stop(engine);
 	lessor_free(engine->lessor);
 	hub_close(engine->hub);
+	claims_release(&engine->claims);
 	buf_release(&engine->record);
 	free(engine->pending.slots);
 	pthread_cond_destroy(&engine->tick);

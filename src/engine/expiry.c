@@ -5,8 +5,9 @@
  *
  * Leases end some at a time: the next record is proposed when the last one was
  * applied, so that when thousands are due at once the writes of clients get in
- * between. Both kinds name the renewals they go by; one that comes too late
- * does nothing.
+ * between. A lease of a record that failed is given again alone: one that
+ * cannot end does not keep others. Both kinds of record name the renewals they
+ * go by; one that comes too late does nothing.
  */
 #include "base/logger.h"
 #include "engine/internal.h"
@@ -99,8 +100,8 @@ static void on_recorded(struct call *call, bool slow)
 
 static const struct call_ops REMAIN_OPS = {.finish = on_recorded};
 
-/* One record of what is left of leases. Returns of how many. */
-static size_t record_some(struct engine *engine, bool all)
+/* One record of what is left of up to 'max' leases. Returns of how many. */
+static size_t record_some(struct engine *engine, bool all, size_t max)
 {
 	struct call *call = call_new(&REMAIN_OPS, NULL, REQUEST_CAP_BYTES);
 	Pb__LeaseCheckpointed *request;
@@ -116,8 +117,8 @@ static size_t record_some(struct engine *engine, bool all)
 		request->ids = ids;
 		request->renewals = ids + REMAIN_LEASES;
 		request->remaining = ids + (size_t)2 * REMAIN_LEASES;
-		count = lessor_take_unrecorded(engine->lessor, all, REMAIN_LEASES, request->ids,
-		                               request->renewals, request->remaining);
+		count = lessor_take_unrecorded(engine->lessor, all, max, request->ids, request->renewals,
+		                               request->remaining);
 		request->n_ids = request->n_renewals = request->n_remaining = count;
 		call->request = &request->base;
 	}
@@ -130,14 +131,16 @@ static size_t record_some(struct engine *engine, bool all)
 
 void expiry_record(struct engine *engine, bool all)
 {
-	size_t sum = 0, count;
+	size_t total = lessor_count(engine->lessor), sum = 0, count, max;
 
 	if (atomic_load(&engine->fault) != NULL)
 		return;
+	/* Time goes on, and soon less is left of the first ones again: each gets one turn. */
 	do {
-		count = record_some(engine, all);
+		max = total - sum < REMAIN_LEASES ? total - sum : REMAIN_LEASES;
+		count = max > 0 ? record_some(engine, all, max) : 0;
 		sum += count;
-	} while (count == REMAIN_LEASES);
+	} while (count > 0 && count == max);
 	if (sum > 0)
 		logger_debug("lessor", "recorded what is left of leases", LOG_I64("leases", (int64_t)sum),
 		             LOG_END);

@@ -18,6 +18,16 @@ enum {
 	WAL_CHECKPOINT_PAGES = 1000,
 	/* Between two looks for leases of which so much less is left than was recorded that it matters. */
 	LEASE_RECORD_MS = 60 * 1000,
+	/* Of a batch, or between two ticks: renewals that came meanwhile had to wait. */
+	STALL_MS = 1000,
+	/* From the end of a stall until those renewals are in the log. */
+	STALL_GRACE_MS = 1000,
+};
+
+/* What is remembered from tick to tick to hold the time of leases. */
+struct stall {
+	int64_t ticked_ms;
+	int64_t hold_until_ms;
 };
 
 static void propose_compaction(struct engine *engine, int64_t revision)
@@ -45,12 +55,26 @@ static void pause_tick(struct engine *engine)
 	pthread_mutex_unlock(&engine->tick_lock);
 }
 
+/* Whether no time is to pass for leases, since nobody could renew them. A stall
+ * is held against them for a while longer: the records that end leases must not
+ * get in front of the renewals that waited. */
+static bool is_time_held(const struct engine *engine, struct stall *stall, int64_t now_ms)
+{
+	int64_t since_ms = atomic_load(&engine->applying_since_ms);
+
+	if ((since_ms != 0 && now_ms - since_ms >= STALL_MS) || now_ms - stall->ticked_ms >= STALL_MS)
+		stall->hold_until_ms = now_ms + STALL_GRACE_MS;
+	stall->ticked_ms = now_ms;
+	return now_ms < stall->hold_until_ms || atomic_load(&engine->fault) != NULL;
+}
+
 static void *run(void *arg)
 {
 	struct engine *engine = arg;
 	const struct config *config = engine->config;
 	struct reader *reader = NULL;
 	struct autocompact plan;
+	struct stall stall = {.ticked_ms = clock_ms()};
 	int64_t record_leases_ms = clock_ms() + LEASE_RECORD_MS;
 
 	autocompact_init(&plan, config->compaction_mode, config->compaction_retention, clock_ms(),
@@ -63,7 +87,7 @@ static void *run(void *arg)
 
 		propose_expire(engine, now_ms);
 		read_expire(engine, now_ms);
-		lessor_tick(engine->lessor, now_ms, atomic_load(&engine->fault) != NULL);
+		lessor_tick(engine->lessor, now_ms, is_time_held(engine, &stall, now_ms));
 		expiry_run(engine);
 		if (now_ms >= record_leases_ms) {
 			expiry_record(engine, false);

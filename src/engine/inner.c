@@ -4,22 +4,13 @@
 
 enum { INNER_ARENA_BYTES = 64 << 20 };
 
-static void conclude(struct inner *inner)
-{
-	struct call *call = inner->call;
-
-	inner->call = NULL;
-	inner->done(inner, call);
-	call_free(call);
-}
-
 static void arrive(struct shard *shard, struct shard_task *task)
 {
 	struct inner *inner = (struct inner *)task;
 
 	(void)shard;
 	inner->reader->tasks--;
-	conclude(inner);
+	inner_conclude(inner);
 }
 
 /* On the thread that finished the call. */
@@ -48,7 +39,7 @@ struct call *inner_new(struct inner *inner, const char *service, const char *nam
 	return call;
 }
 
-void inner_start(struct inner *inner, inner_done_fn *done)
+bool inner_launch(struct inner *inner, inner_done_fn *done)
 {
 	struct call *call = inner->call;
 
@@ -57,7 +48,22 @@ void inner_start(struct inner *inner, inner_done_fn *done)
 	if (call->request == NULL)
 		call_fail(call, STATUS_NO_MEMORY, NULL);
 	else if (!call_start(inner->reader->engine, inner->reader, call))
-		return;
+		return false;
 	inner->reader->tasks--;
-	conclude(inner);
+	return true;
+}
+
+void inner_conclude(struct inner *inner)
+{
+	struct call *call = inner->call;
+
+	inner->call = NULL;
+	inner->done(inner, call);
+	call_free(call);
+}
+
+void inner_start(struct inner *inner, inner_done_fn *done)
+{
+	if (inner_launch(inner, done))
+		inner_conclude(inner);
 }

@@ -32,4 +32,9 @@ struct call *inner_new(struct inner *inner, const char *service, const char *nam
  * for lack of memory, fails. */
 void inner_start(struct inner *inner, inner_done_fn *done);
 
+/* The same in two steps, for who holds a lock: 'done' is not called by the first
+ * one. True when the call is over already, and inner_conclude due. */
+bool inner_launch(struct inner *inner, inner_done_fn *done);
+void inner_conclude(struct inner *inner);
+
 #endif

@@ -16,6 +16,7 @@
  *   lessor.c       when leases are due
  *   agenda.c       things by time
  *   expiry.c       the records that this leads to
+ *   claim.c        whose key it is when a client calls twice
  *   concurrency.c, election.c, observe.c
  *                  locks and elections, made of transactions and watches
  *   applier.c      the thread that applies records and wakes their calls
@@ -34,6 +35,7 @@
 #include "base/buf.h"
 #include "base/config.h"
 #include "engine/call.h"
+#include "engine/claim.h"
 #include "engine/engine.h"
 #include "engine/method.h"
 #include "engine/stream.h"
@@ -53,8 +55,7 @@ enum {
 
 /* Something to be done at a time, on the reader's thread. */
 struct reader_timer {
-	struct reader_timer *next, *prev;
-	bool is_set;
+	struct reader_timer *next, *prev, **list; /* list is NULL: it is not set */
 	int64_t due_ms; /* on clock_ms's scale */
 	void (*run)(struct reader_timer *timer, int64_t now_ms); /* it is cleared before */
 };
@@ -64,7 +65,7 @@ struct reader {
 	struct view view;
 	struct shard *shard; /* NULL unless it listens */
 	struct renewer *renewer; /* see engine/keep_alive.c; NULL until there is a stream of that kind */
-	struct reader_timer *timers;
+	struct reader_timer *timers, *due; /* those that are being run */
 	int64_t next_due_ms; /* no timer is due before */
 	struct waiter *waiters; /* calls that wait for a lock or an office; see engine/waiter.h */
 	int64_t tasks; /* that other threads will post to the shard: it must not go before */
@@ -75,7 +76,7 @@ enum status_code reader_new(struct engine *engine, enum view_use use, struct rea
 
 /* Sets a timer that is not set, or clears one; clearing again does no harm. */
 void reader_set_timer(struct reader *reader, struct reader_timer *timer, int64_t due_ms);
-void reader_clear_timer(struct reader *reader, struct reader_timer *timer);
+void reader_clear_timer(struct reader_timer *timer);
 
 /* What a stream's method does; set by its method_open_fn. */
 struct stream_handler {
@@ -117,6 +118,7 @@ struct engine {
 	struct store *store;
 	struct hub *hub;
 	struct lessor *lessor;
+	struct claims claims;
 	uint64_t incarnation;
 
 	_Atomic uint64_t cluster_id, member_id, term;
@@ -124,6 +126,7 @@ struct engine {
 	_Atomic bool alarm_nospace, alarm_corrupt;
 	_Atomic bool alarm_proposed; /* NOSPACE was proposed and is not in force yet */
 	_Atomic(const char *) fault; /* why the applier cannot commit, or NULL */
+	_Atomic int64_t applying_since_ms; /* the batch under way, on clock_ms's scale; 0: none is */
 
 	_Atomic bool expiring; /* records that end leases are on their way, one after the other */
 	int64_t expired;       /* by these; of whom 'expiring' is */
@@ -174,8 +177,8 @@ bool propose(struct engine *engine, struct call *call);
 enum status_code propose_internal(struct engine *engine, const ProtobufCMessage *request);
 
 /* Appends the request of a call of the engine's own, which has no method and is
- * neither counted nor given a header. Its finish follows in any case, possibly
- * before this returns. */
+ * neither counted nor given a header. Its arena may grow as that of any other
+ * call. Its finish follows in any case, possibly before this returns. */
 void propose_own(struct engine *engine, struct call *call);
 
 /* The waiting call of a record of this incarnation, taken out of the table;

@@ -21,8 +21,9 @@
 
 enum {
 	RECORD_IDS = 4096,
-	RECORDS_ON_WAY = 2,    /* of one reader: while one is applied, the next can be there */
-	STREAM_WAITING = 4096, /* requests of a stream that are not answered yet */
+	RECORDS_ON_WAY = 2, /* of one reader: while one is applied, the next can be there */
+	/* Requests of a stream that are not answered yet; more than a body has (BODY_MESSAGES_MAX). */
+	STREAM_WAITING = 16384,
 	SPARE_RENEWALS = 4096,
 };
 

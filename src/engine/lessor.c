@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "base/metrics.h"
+#include "base/seed.h"
 #include "engine/agenda.h"
 #include "state/lease.h"
 
@@ -35,6 +36,7 @@ struct entry {
 	int64_t renewal;
 	int64_t due_ms;
 	int64_t recorded_sec;      /* what it would have after a crash */
+	bool given;                /* as due, since its time began */
 	struct agenda_item expiry; /* when to give it as due: at first then, later again */
 	struct agenda_item record; /* when to record what is left; not on the agenda unless worth it */
 };
@@ -44,6 +46,7 @@ struct lessor {
 	int64_t clock_ms;
 	int64_t ticked_ms; /* the last tick, on the caller's clock */
 	bool held;         /* as of the last tick */
+	uint64_t seed;     /* of the hash of ids, which clients choose */
 	struct entry **buckets;
 	size_t bucket_count;
 	size_t cursor; /* the bucket where a walk over all goes on */
@@ -66,7 +69,7 @@ static struct entry *of_record(struct agenda_item *item)
  * splitmix64). */
 static struct entry **bucket_of(const struct lessor *lessor, int64_t id)
 {
-	uint64_t mixed = (uint64_t)id;
+	uint64_t mixed = (uint64_t)id ^ lessor->seed;
 
 	mixed = (mixed ^ (mixed >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
 	mixed = (mixed ^ (mixed >> 27)) * UINT64_C(0x94d049bb133111eb);
@@ -176,6 +179,7 @@ static void start_time(struct lessor *lessor, struct entry *entry, int64_t from_
 {
 	entry->due_ms = from_ms + remaining_sec * MS_PER_SEC;
 	entry->recorded_sec = remaining_sec;
+	entry->given = false;
 	agenda_set(&lessor->expiries, &entry->expiry, entry->due_ms);
 	plan_record(lessor, entry);
 }
@@ -212,6 +216,7 @@ enum status_code lessor_new(struct view *view, int64_t now_ms, struct lessor **o
 		return STATUS_NO_MEMORY;
 	pthread_mutex_init(&lessor->lock, NULL);
 	lessor->ticked_ms = now_ms;
+	lessor->seed = seed_draw();
 	status = reserve(lessor);
 	if (status == STATUS_OK)
 		status = lease_read_all(view, add_row, lessor);
@@ -314,16 +319,29 @@ bool lessor_find(struct lessor *lessor, int64_t id, int64_t *ttl_sec, int64_t *r
 	return entry != NULL;
 }
 
+/* The next to be given as due, NULL when there is none. */
+static struct entry *next_due(const struct lessor *lessor)
+{
+	struct agenda_item *item = lessor->held ? NULL : agenda_due(&lessor->expiries, lessor->clock_ms);
+
+	return item != NULL ? of_expiry(item) : NULL;
+}
+
 size_t lessor_take_due(struct lessor *lessor, size_t max, int64_t *ids, int64_t *renewals)
 {
-	struct agenda_item *item;
+	struct entry *entry;
 	size_t count = 0;
+	bool alone = false;
 
 	pthread_mutex_lock(&lessor->lock);
-	while (count < max && (item = agenda_due(&lessor->expiries, lessor->clock_ms)) != NULL) {
-		ids[count] = of_expiry(item)->id;
-		renewals[count++] = of_expiry(item)->renewal;
-		agenda_set(&lessor->expiries, item, lessor->clock_ms + RETRY_MS);
+	while (!alone && count < max && (entry = next_due(lessor)) != NULL) {
+		alone = entry->given;
+		if (alone && count > 0)
+			break;
+		entry->given = true;
+		ids[count] = entry->id;
+		renewals[count++] = entry->renewal;
+		agenda_set(&lessor->expiries, &entry->expiry, lessor->clock_ms + RETRY_MS);
 	}
 	pthread_mutex_unlock(&lessor->lock);
 	return count;

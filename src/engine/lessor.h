@@ -41,8 +41,9 @@ void lessor_tick(struct lessor *lessor, int64_t now_ms, bool held);
 /* What is left of a lease, in milliseconds, not below 0; false when there is none. */
 bool lessor_find(struct lessor *lessor, int64_t id, int64_t *ttl_sec, int64_t *remaining_ms);
 
-/* Up to 'max' leases that are due, each with its renewal. They are not given
- * again for a while: the record that ends them may get lost. */
+/* Up to 'max' leases that are due, each with its renewal; none while the clock
+ * stands still. They are not given again for a while, and then each alone: the
+ * record that was to end them may have got lost, or one of them cannot end. */
 size_t lessor_take_due(struct lessor *lessor, size_t max, int64_t *ids, int64_t *renewals);
 
 /* Up to 'max' leases of whose remaining time less is left than was recorded, by

@@ -125,6 +125,7 @@ void propose_own(struct engine *engine, struct call *call)
 
 	call->engine = engine;
 	call->started_us = clock_us();
+	call->arena.cap_bytes = ENGINE_RESPONSE_CAP_BYTES; /* the record is applied in it */
 	atomic_fetch_add(&engine->in_flight, 1);
 	status = append_request(engine, call->request, call);
 	if (status == STATUS_OK)

@@ -45,7 +45,6 @@ void engine_reader_free(struct reader *reader)
 	if (reader == NULL)
 		return;
 	keep_alive_leave(reader);
-	keep_alive_leave(reader);
 	shard_free(reader->shard);
 	view_close(&reader->view);
 	free(reader);
@@ -56,57 +55,59 @@ bool engine_reader_is_idle(const struct reader *reader)
 	return reader->tasks == 0;
 }
 
+static void link_timer(struct reader_timer **list, struct reader_timer *timer)
+{
+	timer->list = list;
+	timer->prev = NULL;
+	timer->next = *list;
+	if (timer->next != NULL)
+		timer->next->prev = timer;
+	*list = timer;
+}
+
 void reader_set_timer(struct reader *reader, struct reader_timer *timer, int64_t due_ms)
 {
 	timer->due_ms = due_ms;
-	timer->prev = NULL;
-	timer->next = reader->timers;
-	if (timer->next != NULL)
-		timer->next->prev = timer;
-	reader->timers = timer;
-	timer->is_set = true;
+	link_timer(&reader->timers, timer);
 	if (due_ms < reader->next_due_ms)
 		reader->next_due_ms = due_ms;
 }
 
-void reader_clear_timer(struct reader *reader, struct reader_timer *timer)
+void reader_clear_timer(struct reader_timer *timer)
 {
-	if (!timer->is_set)
+	if (timer->list == NULL)
 		return;
 	if (timer->prev != NULL)
 		timer->prev->next = timer->next;
 	else
-		reader->timers = timer->next;
+		*timer->list = timer->next;
 	if (timer->next != NULL)
 		timer->next->prev = timer->prev;
-	timer->is_set = false;
+	timer->list = NULL;
 }
 
-/* Takes one that is due off the list; notes when the next one is. */
-static struct reader_timer *take_due(struct reader *reader, int64_t now_ms)
-{
-	struct reader_timer *due = NULL;
-
-	reader->next_due_ms = INT64_MAX;
-	for (struct reader_timer *timer = reader->timers; timer != NULL; timer = timer->next) {
-		if (timer->due_ms <= now_ms)
-			due = timer;
-		else if (timer->due_ms < reader->next_due_ms)
-			reader->next_due_ms = timer->due_ms;
-	}
-	if (due != NULL)
-		reader_clear_timer(reader, due);
-	return due;
-}
-
-/* Those that are due are moved to a list of their own first: one that is run may set
+/* Those that are due get a list of their own first: one that is run may set
  * itself again, or clear another. */
 static void run_timers(struct reader *reader, int64_t now_ms)
 {
-	struct reader_timer *timer;
+	struct reader_timer *next;
 
-	while (now_ms >= reader->next_due_ms && (timer = take_due(reader, now_ms)) != NULL) {
-		reader->next_due_ms = 0;
+	if (now_ms < reader->next_due_ms)
+		return;
+	reader->next_due_ms = INT64_MAX;
+	for (struct reader_timer *timer = reader->timers; timer != NULL; timer = next) {
+		next = timer->next;
+		if (timer->due_ms <= now_ms) {
+			reader_clear_timer(timer);
+			link_timer(&reader->due, timer);
+		} else if (timer->due_ms < reader->next_due_ms) {
+			reader->next_due_ms = timer->due_ms;
+		}
+	}
+	while (reader->due != NULL) {
+		struct reader_timer *timer = reader->due;
+
+		reader_clear_timer(timer);
 		timer->run(timer, now_ms);
 	}
 }

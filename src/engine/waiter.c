@@ -25,13 +25,14 @@ static void waiter_finish(struct waiter *self)
 	struct reader *reader = self->inner.reader;
 
 	waiter_unwatch(self);
-	reader_clear_timer(reader, &self->deadline);
+	reader_clear_timer(&self->deadline);
 	if (self->prev != NULL)
 		self->prev->next = self->next;
 	else
 		reader->waiters = self->next;
 	if (self->next != NULL)
 		self->next->prev = self->prev;
+	claim_leave(&reader->engine->claims, &self->ticket);
 	self->call->cancel = NULL;
 	call_finish(self->call, false); /* and with the call, the waiter is gone */
 }
@@ -78,22 +79,47 @@ static void on_left(struct inner *inner, const struct call *call)
 	waiter_fail_code(self, self->gone);
 }
 
-/* Deletes the waiter's key, if it is still the one it put. */
-static void leave(struct waiter *self)
+/* A transaction that deletes the waiter's key, if it is still the one it put. */
+static struct call *make_leave(struct waiter *self)
 {
-	struct call *call;
+	struct call *call = inner_new(&self->inner, "KV", "Txn", self->call->token, 0);
 	struct own_txn *own;
 
+	if (call == NULL)
+		return NULL;
+	own = own_txn_make(self->key, self->revision, &call->arena);
+	if (self->revision == 0)
+		own_txn_if_leased(own, self->lease);
+	if (own_txn_then_delete(own, self->key, &call->arena))
+		call->request = &own->txn.base;
+	return call;
+}
+
+static void drop_inner(struct waiter *self)
+{
+	call_free(self->inner.call);
+	self->inner.call = NULL;
+	waiter_fail_code(self, self->gone);
+}
+
+static void leave(struct waiter *self)
+{
+	struct claims *claims = &self->inner.reader->engine->claims;
+	bool mine, over;
+
 	waiter_unwatch(self);
-	call = self->has_key ? inner_new(&self->inner, "KV", "Txn", self->call->token, 0) : NULL;
-	if (call == NULL) {
+	if (!self->has_key || make_leave(self) == NULL) {
 		waiter_fail_code(self, self->gone);
 		return;
 	}
-	own = own_txn_make(self->key, self->revision, &call->arena);
-	if (own_txn_then_delete(own, self->key, &call->arena))
-		call->request = &own->txn.base;
-	inner_start(&self->inner, on_left);
+	claims_lock(claims);
+	mine = claim_is_newest(&self->ticket);
+	over = mine && inner_launch(&self->inner, on_left);
+	claims_unlock(claims);
+	if (over)
+		inner_conclude(&self->inner);
+	else if (!mine)
+		drop_inner(self);
 }
 
 static void give_up(struct waiter *self, enum status_code why)

@@ -13,6 +13,7 @@
 #ifndef KETA_WAITER_H
 #define KETA_WAITER_H
 
+#include "engine/claim.h"
 #include "engine/compose.h"
 #include "engine/inner.h"
 #include "watch/shard.h"
@@ -35,7 +36,8 @@ struct waiter {
 	ProtobufCBinaryData key; /* its own */
 	ProtobufCBinaryData value;
 	int64_t lease;
-	int64_t revision;        /* the key's create revision */
+	int64_t revision;        /* the key's create revision; 0: it is not known whether it is there */
+	struct claim_ticket ticket;
 	int64_t header_revision; /* of the answer */
 };
 

@@ -7,10 +7,12 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "base/seed.h"
 #include "engine/handlers.h"
 #include "engine/internal.h"
 #include "watch/shard.h"
@@ -19,6 +21,8 @@ enum {
 	/* What etcd adds to max-request-bytes where it says how large a fragment may be. */
 	FRAGMENT_OVERHEAD_BYTES = 512 * 1024,
 	SLOTS_FIRST = 4,
+	/* What the watches of one stream may take of memory, keys included. */
+	STREAM_BYTES = 64 << 20,
 };
 
 /* In messages that are about no watch, or about one that could not be opened. */
@@ -29,6 +33,7 @@ struct watch {
 	struct watch *next; /* in its slot */
 	int64_t id;
 	int64_t start; /* as asked for; 0: from now */
+	struct watch *next_ahead, **ahead_link; /* those that wait for a revision to come; or NULL */
 	bool fragment;
 	bool notify;   /* tell of progress from time to time */
 	bool is_quiet; /* since the last time */
@@ -40,6 +45,9 @@ struct watch_stream {
 	struct stream *stream;
 	struct watch **slots; /* by id; a power of two of them */
 	size_t slot_count, count;
+	uint64_t seed; /* of the hash: clients choose ids */
+	size_t bytes;  /* of all watches */
+	struct watch *ahead;
 	int64_t next_id;
 	struct reader_timer progress;
 };
@@ -48,7 +56,7 @@ struct watch_stream {
 
 static struct watch **slot_of(const struct watch_stream *self, int64_t id)
 {
-	return &self->slots[(uint64_t)id * UINT64_C(0x9E3779B97F4A7C15) >> 32 & (self->slot_count - 1)];
+	return &self->slots[XXH3_64bits_withSeed(&id, sizeof id, self->seed) & (self->slot_count - 1)];
 }
 
 static struct watch *find_watch(const struct watch_stream *self, int64_t id)
@@ -93,9 +101,37 @@ static bool reserve(struct watch_stream *self)
 	return true;
 }
 
+/* It is no longer ahead. Again does no harm. */
+static void catch_up(struct watch *watch)
+{
+	if (watch->ahead_link == NULL)
+		return;
+	*watch->ahead_link = watch->next_ahead;
+	if (watch->next_ahead != NULL)
+		watch->next_ahead->ahead_link = watch->ahead_link;
+	watch->ahead_link = NULL;
+}
+
+static void go_ahead(struct watch_stream *self, struct watch *watch)
+{
+	watch->next_ahead = self->ahead;
+	watch->ahead_link = &self->ahead;
+	if (self->ahead != NULL)
+		self->ahead->ahead_link = &watch->next_ahead;
+	self->ahead = watch;
+}
+
+static size_t watch_bytes(const struct watch *watch)
+{
+	return sizeof *watch + watch->watcher.span.key_len + watch->watcher.span.end_len;
+}
+
 static void add_watch(struct watch_stream *self, struct watch *watch)
 {
 	link_watch(self, watch);
+	if (watch->start > 0)
+		go_ahead(self, watch);
+	self->bytes += watch_bytes(watch);
 	self->count++;
 	metric_add(METRIC_WATCHERS, 1);
 }
@@ -108,6 +144,8 @@ static void drop_watch(struct watch_stream *self, struct watch *watch)
 	while (*at != watch)
 		at = &(*at)->next;
 	*at = watch->next;
+	catch_up(watch);
+	self->bytes -= watch_bytes(watch);
 	self->count--;
 	metric_add(METRIC_WATCHERS, -1);
 	free(watch);
@@ -264,15 +302,12 @@ static const struct watch_ops WATCH_OPS = {
 
 /* ---- Progress ---- */
 
-static bool is_ahead(const struct watch_stream *self, int64_t revision)
+/* Each watch is looked at until its time has come, and then no more. */
+static bool is_ahead(struct watch_stream *self, int64_t revision)
 {
-	for (size_t i = 0; i < self->slot_count; i++) {
-		for (const struct watch *watch = self->slots[i]; watch != NULL; watch = watch->next) {
-			if (watch->start > revision)
-				return true;
-		}
-	}
-	return false;
+	while (self->ahead != NULL && self->ahead->start <= revision)
+		catch_up(self->ahead);
+	return self->ahead != NULL;
 }
 
 /* One answer for all watches of the stream; none while one of them lags, or
@@ -383,6 +418,10 @@ static void create(struct watch_stream *self, const Pb__WatchCreateRequest *requ
 		send_refusal(self, "mvcc: watcher range is empty");
 		return;
 	}
+	if (self->bytes + key.len + request->range_end.len > STREAM_BYTES) {
+		send_refusal(self, "etcdserver: too many watches in one stream; open another");
+		return;
+	}
 	if (!choose_id(self, request->watch_id, &id)) {
 		send_refusal(self, "mvcc: duplicate watch ID provided on the WatchStream");
 		return;
@@ -395,7 +434,7 @@ static void create(struct watch_stream *self, const Pb__WatchCreateRequest *requ
 	watch->id = id;
 	add_watch(self, watch);
 	revision = watch_add(&watch->watcher, request->start_revision);
-	if (watch->notify && !self->progress.is_set)
+	if (watch->notify && self->progress.list == NULL)
 		set_progress_timer(self, clock_ms());
 	response.watch_id = id;
 	response.created = true;
@@ -456,7 +495,7 @@ static void close_stream(struct stream *stream)
 {
 	struct watch_stream *self = stream->state;
 
-	reader_clear_timer(stream->reader, &self->progress);
+	reader_clear_timer(&self->progress);
 	for (size_t i = 0; i < self->slot_count; i++) {
 		while (self->slots[i] != NULL) {
 			watch_remove(&self->slots[i]->watcher);
@@ -483,6 +522,7 @@ bool watch_open(struct engine *engine, struct stream *stream)
 	if (self == NULL)
 		return stream_fail(stream, STATUS_NO_MEMORY, NULL);
 	self->stream = stream;
+	self->seed = seed_draw();
 	self->progress.run = on_progress_timer;
 	watch_group_init(&self->group, stream->reader->shard, &WATCH_OPS);
 	stream->handler = &WATCH_HANDLER;

@@ -5,12 +5,13 @@
 #include <xxhash.h>
 
 #include "base/bytes.h"
+#include "base/seed.h"
 
 enum { SLOTS_FIRST = 64 };
 
 void interval_init(struct interval_index *index)
 {
-	*index = (struct interval_index){.slot_count = 1, .generator = UINT64_C(0x9E3779B97F4A7C15)};
+	*index = (struct interval_index){.slot_count = 1, .seed = seed_draw(), .generator = seed_draw()};
 	index->slots = &index->only_slot;
 }
 
@@ -64,7 +65,7 @@ static void add_single(struct interval_index *index, struct watcher *w)
 {
 	if (index->single_count++ >= index->slot_count)
 		grow(index);
-	w->index.single.hash = (uint32_t)XXH3_64bits(w->span.key, w->span.key_len);
+	w->index.single.hash = (uint32_t)XXH3_64bits_withSeed(w->span.key, w->span.key_len, index->seed);
 	link_single(index, w);
 }
 
@@ -79,7 +80,7 @@ static void remove_single(struct interval_index *index, struct watcher *w)
 static void find_single(const struct interval_index *index, const uint8_t *key, size_t len,
                         interval_visit_fn *visit, void *arg)
 {
-	uint32_t hash = (uint32_t)XXH3_64bits(key, len);
+	uint32_t hash = (uint32_t)XXH3_64bits_withSeed(key, len, index->seed);
 
 	for (struct watcher *w = *slot_of(index, hash); w != NULL; w = w->index.single.next)
 		if (w->index.single.hash == hash &&

@@ -25,6 +25,7 @@ struct interval_index {
 	struct watcher *only_slot; /* serves as long as there is no table */
 	size_t single_count;
 	struct watcher *root; /* of the ranges */
+	uint64_t seed;        /* of the hash; nobody is to foresee it, nor the next */
 	uint64_t generator;   /* of the tree's priorities; never 0 */
 };
 

@@ -15,97 +15,11 @@
 #include "base/clock.h"
 #include "base/config.h"
 #include "engine/call.h"
+#include "lib/held_log.h"
 #include "lib/test.h"
 #include "lib/waiting.h"
-#include "log/embedded_log.h"
 #include "rpc.pb-c.h"
 #include "state/store.h"
-
-/* A log that wraps the embedded one. While it is held, polls do not return and
- * barriers are not answered. */
-struct held_log {
-	struct log base;
-	struct log *inner;
-	_Atomic bool held;
-	pthread_mutex_t lock; /* guards the one barrier kept back */
-	log_done_fn *done;
-	void *arg;
-	int64_t offset; /* that the barrier is answered with */
-};
-
-static enum status_code held_append(struct log *base, const uint8_t *data, size_t len, log_done_fn *done,
-                                    void *arg)
-{
-	return log_append(((struct held_log *)base)->inner, data, len, done, arg);
-}
-
-static enum status_code held_poll(struct log *base, struct log_record *records, size_t max, size_t *count,
-                                  int timeout_ms)
-{
-	struct held_log *log = (struct held_log *)base;
-	enum status_code status = log_poll(log->inner, records, max, count, timeout_ms);
-
-	while (atomic_load(&log->held))
-		sched_yield();
-	return status;
-}
-
-static enum status_code held_barrier(struct log *base, log_done_fn *done, void *arg)
-{
-	struct held_log *log = (struct held_log *)base;
-
-	if (!atomic_load(&log->held))
-		return log_barrier(log->inner, done, arg);
-	pthread_mutex_lock(&log->lock);
-	log->done = done;
-	log->arg = arg;
-	pthread_mutex_unlock(&log->lock);
-	return STATUS_OK;
-}
-
-static enum status_code held_trim(struct log *base, int64_t before)
-{
-	return log_trim(((struct held_log *)base)->inner, before);
-}
-
-static void held_wake(struct log *base)
-{
-	log_wake(((struct held_log *)base)->inner);
-}
-
-static void held_close(struct log *base)
-{
-	struct held_log *log = (struct held_log *)base;
-
-	log_close(log->inner);
-	pthread_mutex_destroy(&log->lock);
-	free(log);
-}
-
-static const struct log_ops held_ops = {
-	.name = "held",
-	.append = held_append,
-	.poll = held_poll,
-	.barrier = held_barrier,
-	.trim = held_trim,
-	.wake = held_wake,
-	.close = held_close,
-};
-
-static void answer_barrier(struct held_log *log)
-{
-	log_done_fn *done = NULL;
-	void *arg = NULL;
-
-	while (done == NULL) {
-		pthread_mutex_lock(&log->lock);
-		done = log->done;
-		arg = log->arg;
-		log->done = NULL;
-		pthread_mutex_unlock(&log->lock);
-	}
-	done(arg, STATUS_OK, log->offset);
-}
 
 struct node {
 	struct config config;
@@ -128,11 +42,7 @@ static void node_start(struct node *node)
 		.slow_request_ms = 100000,
 	};
 	ck_assert_int_eq(store_open(&options, &node->store), STATUS_OK);
-	node->log = calloc(1, sizeof *node->log);
-	ck_assert_ptr_nonnull(node->log);
-	node->log->base.ops = &held_ops;
-	pthread_mutex_init(&node->log->lock, NULL);
-	ck_assert_int_eq(embedded_log_open(node->store->saved.applied_offset, 1 << 20, &node->log->inner), STATUS_OK);
+	node->log = held_log_open(node->store->saved.applied_offset);
 	ck_assert_int_eq(engine_start(&node->config, &node->log->base, node->store, &node->engine), STATUS_OK);
 	ck_assert_int_eq(engine_reader_new(node->engine, &node->reader), STATUS_OK);
 }
@@ -272,7 +182,7 @@ START_TEST(a_linearizable_read_waits_for_its_barrier_and_no_other_does)
 	ck_assert_int_eq(count(&node, node.reader, true), 1); /* serializable: goes on meanwhile */
 	ck_assert(!waiting_is_over(&waiting));
 	node.log->offset = 0;
-	answer_barrier(node.log);
+	held_log_answer_barrier(node.log);
 	ck_assert_int_eq(waiting_await(&waiting)->status.code, STATUS_OK);
 	ck_assert_int_eq(((Pb__RangeResponse *)waiting.call->response)->count, 1);
 	call_free(waiting.call);
@@ -296,7 +206,7 @@ START_TEST(a_barrier_ahead_of_what_is_applied_waits_for_apply)
 	waiting_start(&writing, node.engine, node.reader, "KV", "Put", &write.base, 0);
 	waiting_start(&reading, node.engine, node.reader, "KV", "Range", &request.base, 0);
 	node.log->offset = info.applied_offset + 1;
-	answer_barrier(node.log);
+	held_log_answer_barrier(node.log);
 	ck_assert(!waiting_is_over(&reading));
 	atomic_store(&node.log->held, false);
 	ck_assert_int_eq(waiting_await(&writing)->status.code, STATUS_OK);
@@ -321,7 +231,7 @@ START_TEST(a_write_and_a_read_end_at_their_deadline)
 	waiting_start(&writing, node.engine, node.reader, "KV", "Put", &write.base, clock_ms() + 20);
 	waiting_start(&reading, node.engine, node.reader, "KV", "Range", &request.base, clock_ms() + 20);
 	node.log->offset = INT64_MAX;
-	answer_barrier(node.log);
+	held_log_answer_barrier(node.log);
 	ck_assert_int_eq(waiting_await(&writing)->status.code, STATUS_DEADLINE_EXCEEDED);
 	ck_assert_int_eq(waiting_await(&reading)->status.code, STATUS_DEADLINE_EXCEEDED);
 	call_free(writing.call);
@@ -345,7 +255,7 @@ START_TEST(a_waiting_read_is_let_go_when_it_is_canceled)
 	request.key = bytes("k");
 	waiting_start(&reading, node.engine, node.reader, "KV", "Range", &request.base, 0);
 	node.log->offset = INT64_MAX;
-	answer_barrier(node.log);
+	held_log_answer_barrier(node.log);
 	call_cancel(reading.call);
 	ck_assert_int_eq(waiting_await(&reading)->status.code, STATUS_CANCELED);
 	call_free(reading.call);

@@ -4,6 +4,7 @@
  * lessor, so that nothing here waits for a lease to be due.
  */
 #include <dirent.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +19,13 @@
 #include "lib/fixture.h"
 #include "lib/station.h"
 #include "lib/test.h"
+#include "state/lease.h"
 
-enum { MANY = 10000, PATH_BYTES = 700 };
+enum {
+	MANY = 10000,
+	BODY_MESSAGES = 10000, /* keep-alives that one HTTP body may hold */
+	PATH_BYTES = 700,
+};
 
 /* ---- Calls in few words ---- */
 
@@ -385,10 +391,11 @@ START_TEST(a_client_that_reads_no_answers_is_refused_in_the_end)
 	station_open(&station, NULL);
 	tape_open(&tape, &station, "Lease", "LeaseKeepAlive");
 	tape.full = true;
-	for (int i = 0; i < 4096; i++)
+	for (int i = 0; i < BODY_MESSAGES; i++)
 		keep_alive(&tape, 1);
 	ck_assert(!tape.ended);
-	keep_alive(&tape, 1);
+	for (int i = 0; i < BODY_MESSAGES && !tape.ended; i++)
+		keep_alive(&tape, 1);
 	ck_assert(tape.ended);
 	ck_assert_int_eq(tape.status.code, STATUS_TOO_MANY_REQUESTS);
 	tape_close(&tape);
@@ -426,7 +433,7 @@ START_TEST(a_reader_may_go_with_keep_alives_under_way)
 	engine_reader_free(station.reader);
 	engine_drain(station.engine);
 	engine_stop(station.engine);
-	log_close(station.log);
+	log_close(&station.log->base);
 	store_close(station.store);
 	arena_release(&station.arena);
 }
@@ -563,6 +570,36 @@ START_TEST(thousands_that_are_due_at_once_go_soon_and_let_puts_through)
 }
 END_TEST
 
+START_TEST(a_lease_with_very_many_keys_ends_and_so_does_its_neighbour)
+{
+	static struct errand errands[MANY];
+	struct station station;
+	char key[16];
+
+	station_open(&station, NULL);
+	station_grant(&station, 1, 60);
+	station_grant(&station, 2, 60);
+	station_grant(&station, 3, 600);
+	for (int i = 0; i < MANY; i++) {
+		Pb__PutRequest *request;
+
+		snprintf(key, sizeof key, "key%05d", i);
+		request = make_put(&station.arena, key, "1");
+		request->lease = 1;
+		errand_start(&errands[i], &station, "KV", "Put", &request->base, 0);
+	}
+	for (int i = 0; i < MANY; i++)
+		call_free(errand_await(&errands[i]));
+	station_put_leased(&station, "a", "1", 2);
+	station_put_leased(&station, "b", "1", 3);
+	ck_assert_int_eq(count_keys(&station), MANY + 2);
+	hurry(station.engine, 70);
+	await_leases(&station, 1);
+	ck_assert_int_eq(count_keys(&station), 1);
+	station_close(&station);
+}
+END_TEST
+
 static int64_t remaining_ms(struct station *station, int64_t id)
 {
 	int64_t ttl_sec, remaining = -1;
@@ -611,6 +648,36 @@ START_TEST(time_stands_still_while_nothing_can_be_written)
 		station_turn(&station);
 	renew(&station, 1);
 	ck_assert_int_gt(remaining_ms(&station, 1), left_ms);
+	station_close(&station);
+}
+END_TEST
+
+/* Behind a stalled put are two records of renewals, so that the third renewal has
+ * to wait; its lease is due long before they are through. */
+START_TEST(a_renewal_that_waits_for_a_slow_disk_is_in_time)
+{
+	struct station station;
+	struct errand put;
+	struct tape tape;
+
+	fault_vfs_start(fixture_path("station"));
+	station_open_on(&station, fixture_path("station"), FAULT_VFS);
+	station_grant(&station, 1, 600);
+	tape_open(&tape, &station, "Lease", "LeaseKeepAlive");
+	station_grant(&station, 2, 2);
+	fault_vfs_stall(true);
+	errand_start(&put, &station, "KV", "Put", &make_put(&station.arena, "a", "1")->base, 0);
+	keep_alive(&tape, 1);
+	keep_alive(&tape, 1);
+	keep_alive(&tape, 2);
+	idle(&station, 2500);
+	fault_vfs_stall(false);
+	call_free(errand_await(&put));
+	tape_next(&tape);
+	tape_next(&tape);
+	ck_assert_str_eq(tape_next(&tape), "{\"header\":{\"revision\":\"1\"},\"ID\":\"2\",\"TTL\":\"2\"}");
+	await_leases(&station, 1); /* time goes on again */
+	tape_close(&tape);
 	station_close(&station);
 }
 END_TEST
@@ -699,6 +766,52 @@ START_TEST(after_a_crash_a_lease_has_its_full_time_or_what_was_recorded)
 }
 END_TEST
 
+struct hurrying {
+	struct engine *engine;
+	_Atomic bool begun, over;
+};
+
+static void *hurry_on(void *arg)
+{
+	struct hurrying *hurrying = arg;
+
+	while (!atomic_load(&hurrying->over)) {
+		hurry(hurrying->engine, 1);
+		atomic_store(&hurrying->begun, true);
+	}
+	return NULL;
+}
+
+/* More than fit in a record, and less is left of each at every look. */
+START_TEST(the_last_record_ends_though_time_goes_on)
+{
+	struct hurrying hurrying = {.begun = false};
+	struct lease_note *notes = calloc(MANY, sizeof *notes);
+	struct station station;
+	pthread_t thread;
+	int64_t offset;
+
+	ck_assert_ptr_nonnull(notes);
+	station_open(&station, NULL);
+	for (int64_t i = 0; i < MANY; i++)
+		notes[i] = (struct lease_note){
+			.deed = LEASE_GRANTED, .id = i + 1, .ttl_sec = LEASE_MAX_TTL_SEC};
+	ck_assert_int_eq(lessor_note(station.engine->lessor, notes, MANY, clock_ms()), STATUS_OK);
+	hurrying.engine = station.engine;
+	ck_assert_int_eq(pthread_create(&thread, NULL, hurry_on, &hurrying), 0);
+	while (!atomic_load(&hurrying.begun))
+		station_turn(&station);
+	offset = atomic_load(&station.engine->applied_offset);
+	expiry_record(station.engine, true);
+	atomic_store(&hurrying.over, true);
+	pthread_join(thread, NULL);
+	station_put(&station, "a", "1"); /* which is behind them: two of 5,000 leases each */
+	ck_assert_int_eq(atomic_load(&station.engine->applied_offset) - offset, 2 + 1);
+	free(notes);
+	station_close(&station);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("lease_service");
@@ -723,10 +836,13 @@ static Suite *make_suite(void)
 	tcase_add_test(expiry, a_renewed_lease_lives_on);
 	tcase_add_test(expiry, an_expiry_that_a_renewal_came_before_does_nothing);
 	tcase_add_test(expiry, thousands_that_are_due_at_once_go_soon_and_let_puts_through);
+	tcase_add_test(expiry, a_lease_with_very_many_keys_ends_and_so_does_its_neighbour);
 	tcase_add_test(expiry, time_stands_still_while_nothing_can_be_written);
+	tcase_add_test(expiry, a_renewal_that_waits_for_a_slow_disk_is_in_time);
 	tcase_set_timeout(expiry, 60);
 	tcase_add_test(restart, a_restart_keeps_what_was_left);
 	tcase_add_test(restart, after_a_crash_a_lease_has_its_full_time_or_what_was_recorded);
+	tcase_add_test(restart, the_last_record_ends_though_time_goes_on);
 	suite_add_tcase(suite, calls);
 	suite_add_tcase(suite, alive);
 	suite_add_tcase(suite, expiry);

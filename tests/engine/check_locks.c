@@ -160,6 +160,53 @@ START_TEST(a_second_call_that_is_given_up_does_not_give_the_lock_back)
 }
 END_TEST
 
+/* The client lost its connection and called again before the first call was through. */
+START_TEST(a_call_that_is_given_up_leaves_the_key_to_a_newer_one)
+{
+	struct errand first, second, other;
+	struct station station;
+
+	station_open(&station, NULL);
+	station_grant(&station, 1, 600);
+	station_grant(&station, 2, 600);
+	atomic_store(&station.log->held, true);
+	start_lock(&first, &station, "m", 1, 0);
+	call_cancel(first.call);
+	start_lock(&second, &station, "m", 1, 0);
+	start_lock(&other, &station, "m", 2, 0);
+	atomic_store(&station.log->held, false);
+	assert_refused(&first, STATUS_CANCELED, "context canceled");
+	assert_locked(&second, "m/1");
+	await_keys(&station, 2);
+	station_settle(&station);
+	ck_assert(!atomic_load(&other.over));
+	station_delete(&station, "m/1", NULL);
+	assert_locked(&other, "m/2");
+	station_close(&station);
+}
+END_TEST
+
+START_TEST(a_call_that_times_out_leaves_no_key_that_appears_later)
+{
+	struct station station;
+	struct errand errand;
+
+	station_open(&station, NULL);
+	station_grant(&station, 1, 600);
+	atomic_store(&station.log->held, true);
+	start_lock(&errand, &station, "m", 1, clock_ms() + 50);
+	/* The engine's own limit ends the entry; then its deletion is in the log. */
+	while (engine_pending(station.engine) > 0 && !atomic_load(&errand.over)) {
+		station_turn(&station);
+		if (clock_ms() > errand.call->deadline_ms + 500)
+			atomic_store(&station.log->held, false);
+	}
+	assert_refused(&errand, STATUS_DEADLINE_EXCEEDED, "context deadline exceeded");
+	ck_assert_int_eq(count_keys(&station), 0);
+	station_close(&station);
+}
+END_TEST
+
 START_TEST(one_whose_time_is_up_leaves_no_key)
 {
 	struct errand holder, waiter;
@@ -335,6 +382,8 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, a_lock_asked_for_again_by_its_holder_is_granted);
 	tcase_add_test(tcase, one_who_goes_away_leaves_no_key);
 	tcase_add_test(tcase, a_second_call_that_is_given_up_does_not_give_the_lock_back);
+	tcase_add_test(tcase, a_call_that_is_given_up_leaves_the_key_to_a_newer_one);
+	tcase_add_test(tcase, a_call_that_times_out_leaves_no_key_that_appears_later);
 	tcase_add_test(tcase, one_whose_time_is_up_leaves_no_key);
 	tcase_add_test(tcase, a_lock_ends_with_its_lease_and_so_does_a_place_in_the_queue);
 	tcase_add_test(tcase, a_lease_that_is_not_there_is_told_as_etcd_tells_it);

@@ -4,8 +4,10 @@
 #include <assert.h>
 #include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
 #include "lib/disk.h"
 
@@ -29,6 +31,8 @@ static struct {
 
 /* The server's threads share the plan, the counts and the disk. */
 static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
+
+static _Atomic bool stalled;
 
 static sqlite3_vfs *real_vfs;
 static sqlite3_vfs fault_vfs;
@@ -171,6 +175,8 @@ static int sync_file(sqlite3_file *base, int flags)
 	int code = SQLITE_OK;
 
 	(void)flags;
+	while (file->disk != NULL && atomic_load(&stalled))
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 	pthread_mutex_lock(&guard);
 	if (file->disk != NULL)
 		code = make_durable(file);
@@ -346,6 +352,7 @@ static int delete_file(sqlite3_vfs *vfs, const char *path, int sync_directory)
 void fault_vfs_start(const char *dir)
 {
 	memset(&plan, 0, sizeof plan);
+	atomic_store(&stalled, false);
 	assert(strlen(dir) < sizeof plan.dir);
 	memcpy(plan.dir, dir, strlen(dir) + 1);
 	disk_forget();
@@ -379,6 +386,11 @@ bool fault_vfs_happened(void)
 	happened = plan.happened;
 	pthread_mutex_unlock(&guard);
 	return happened;
+}
+
+void fault_vfs_stall(bool stall)
+{
+	atomic_store(&stalled, stall);
 }
 
 void fault_vfs_cut_at(int64_t call)

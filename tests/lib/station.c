@@ -13,10 +13,9 @@
 #include "engine/method.h"
 #include "lib/fixture.h"
 #include "lib/test.h"
-#include "log/embedded_log.h"
 #include "state/event.h"
 
-enum { ARENA_CAP_BYTES = 64 << 20, LOG_BYTES = 64 << 20, TURN_MAX_MS = 20, TEXTS_MAX = 100000 };
+enum { ARENA_CAP_BYTES = 64 << 20, TURN_MAX_MS = 20, TEXTS_MAX = 100000 };
 
 /* ---- The engine ---- */
 
@@ -57,8 +56,8 @@ void station_open_on(struct station *station, const char *dir, const char *vfs)
 	options = (struct store_options){.dir = station->dir, .vfs = vfs};
 	arena_init(&station->arena, ARENA_CAP_BYTES, NULL, 0);
 	ck_assert_int_eq(store_open(&options, &station->store), STATUS_OK);
-	ck_assert_int_eq(embedded_log_open(station->store->saved.applied_offset, LOG_BYTES, &station->log), STATUS_OK);
-	ck_assert_int_eq(engine_start(&station->config, station->log, station->store, &station->engine),
+	station->log = held_log_open(station->store->saved.applied_offset);
+	ck_assert_int_eq(engine_start(&station->config, &station->log->base, station->store, &station->engine),
 	                 STATUS_OK);
 	ck_assert_int_eq(engine_reader_new(station->engine, &station->reader), STATUS_OK);
 	ck_assert_int_eq(engine_reader_listen(station->reader, wake, station), STATUS_OK);
@@ -71,7 +70,7 @@ void station_close(struct station *station)
 		station_turn(station);
 	engine_reader_free(station->reader);
 	engine_stop(station->engine);
-	log_close(station->log);
+	log_close(&station->log->base);
 	store_close(station->store);
 	arena_release(&station->arena);
 	close(station->wake_fd);

@@ -23,12 +23,12 @@
 #include "engine/call.h"
 #include "engine/engine.h"
 #include "engine/stream.h"
-#include "log/log.h"
+#include "lib/held_log.h"
 #include "state/store.h"
 
 struct station {
 	struct config config;
-	struct log *log;
+	struct held_log *log;
 	struct store *store;
 	struct engine *engine;
 	struct reader *reader;
