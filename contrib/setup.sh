@@ -34,6 +34,10 @@ configure_build()
 {
 	local dir="$top/$1"
 	shift
+	if [ -f "$top/config.status" ]; then
+		echo "There is a build in $top itself: run 'make distclean' there first." >&2
+		exit 1
+	fi
 	if [ ! -f "$top/configure" ] || [ "$top/configure.ac" -nt "$top/configure" ] ||
 		[ "$top/Makefile.am" -nt "$top/Makefile.in" ]; then
 		(cd "$top" && autoreconf -fi >/dev/null 2>"$top/autoreconf.log") || {

@@ -58,7 +58,8 @@ const struct config_key config_keys[CONFIG_KEY_COUNT] = {
 	{SECTION_CLIENTS, "advertised.listeners", &config_type_urls, "", FIELD(advertised_listeners),
          .help = "The URLs that clients are told in the member list. Empty: those of listeners."},
 	{SECTION_CLIENTS, "cors.origins", &config_type_origins, "*", FIELD(cors_origins),
-         .help = "Origins whose pages may read answers, parted by commas. * or empty: all."},
+         .help = "Origins whose pages may read answers, parted by commas. * or empty: all. A page of "
+                 "another origin may open a WebSocket only if that is named here."},
 	{SECTION_CLIENTS, "host.whitelist", &config_type_list, "*", FIELD(host_whitelist),
          .help = "Names that a request may have in its Host header, parted by commas. * or empty: all."},
 	{SECTION_CLIENTS, "http.threads", &config_type_number, "0", FIELD(http_threads),

@@ -150,6 +150,15 @@ static enum MHD_Result start_call(struct exchange *exchange, const struct method
 	return exchange_suspend(exchange);
 }
 
+static enum MHD_Result refuse_method(struct exchange *exchange)
+{
+	struct status status = {.code = STATUS_METHOD_NOT_ALLOWED};
+
+	if (handshake_is_asked(&exchange->head))
+		status.message = "this is no stream and takes no WebSocket: POST the request";
+	return answer_error(exchange, &status);
+}
+
 static enum MHD_Result answer_api(struct exchange *exchange, const char *http_method)
 {
 	const struct method *method = method_by_path(exchange->target.path, exchange->target.path_len);
@@ -159,7 +168,7 @@ static enum MHD_Result answer_api(struct exchange *exchange, const char *http_me
 	if (method->kind == METHOD_STREAM && handshake_is_asked(&exchange->head))
 		return stream_start(exchange, method);
 	if (strcmp(http_method, MHD_HTTP_METHOD_POST) != 0)
-		return send_error(exchange, STATUS_METHOD_NOT_ALLOWED);
+		return refuse_method(exchange);
 	return method->kind == METHOD_STREAM ? stream_start(exchange, method)
 	                                     : start_call(exchange, method);
 }

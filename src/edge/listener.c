@@ -379,10 +379,11 @@ static int64_t fit_limit(int64_t wanted)
 		return fds;
 	if (wanted <= fds)
 		return wanted;
-	logger_warn("listener",
-	            "fewer connections than connection.limit, for too few files may be open at once",
-	            LOG_I64("connections", fds), LOG_I64("connection_limit", wanted),
-	            LOG_I64("open_files_limit", limit), LOG_END);
+	/* The default is high: a system that allows a little less is nothing to warn of. */
+	logger_at(fds * 2 < wanted ? LOGGER_WARN : LOGGER_INFO, "listener",
+	          "fewer connections than connection.limit, for too few files may be open at once",
+	          LOG_I64("connections", fds), LOG_I64("connection_limit", wanted),
+	          LOG_I64("open_files_limit", limit), LOG_END);
 	return fds;
 }
 

@@ -91,7 +91,8 @@ static void conclude(struct engine *engine, struct call *call)
 	else
 		metric_add(metric_refused(status_grpc(call->status.code)), 1);
 	metric_observe(METRIC_REQUEST_SECONDS, took_us);
-	if (took_us >= engine->config->slow_request_ms * 1000)
+	/* Who waits for a lock is not slow. */
+	if (took_us >= engine->config->slow_request_ms * 1000 && call->waiter == NULL)
 		note_slow(engine, call, took_us);
 	atomic_fetch_sub(&engine->in_flight, 1);
 }

@@ -37,6 +37,7 @@ struct watch {
 	bool fragment;
 	bool notify;   /* tell of progress from time to time */
 	bool is_quiet; /* since the last time */
+	bool is_lost;  /* it is over, and was told so; its id is in use until it is canceled */
 	uint8_t bytes[]; /* the key and the range's end */
 };
 
@@ -147,7 +148,8 @@ static void drop_watch(struct watch_stream *self, struct watch *watch)
 	catch_up(watch);
 	self->bytes -= watch_bytes(watch);
 	self->count--;
-	metric_add(METRIC_WATCHERS, -1);
+	if (!watch->is_lost)
+		metric_add(METRIC_WATCHERS, -1);
 	free(watch);
 }
 
@@ -283,7 +285,9 @@ static void on_lost(struct watcher *watcher, enum status_code why, int64_t compa
 		response.compact_revision = compact_revision;
 	else
 		response.cancel_reason = (char *)(uintptr_t)status_code_text(why);
-	drop_watch(self, watch);
+	watch->is_lost = true;
+	catch_up(watch);
+	metric_add(METRIC_WATCHERS, -1);
 	send(self, &response, 0); /* etcd names no revision here */
 }
 
@@ -340,7 +344,8 @@ static void on_progress_timer(struct reader_timer *timer, int64_t now_ms)
 
 	for (size_t i = 0; i < self->slot_count; i++) {
 		for (struct watch *watch = self->slots[i]; watch != NULL; watch = watch->next) {
-			if (watch->notify && watch->is_quiet && synced && watch->start <= revision)
+			if (watch->notify && watch->is_quiet && synced && watch->start <= revision &&
+			    !watch->is_lost)
 				send_progress(self, watch->id, revision);
 			watch->is_quiet = true;
 		}

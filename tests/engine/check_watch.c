@@ -217,6 +217,11 @@ START_TEST(a_start_that_was_compacted_cancels_the_watch)
 	ck_assert_str_eq(tape_next(&tape), "{\"header\":{},\"canceled\":true,\"compact_revision\":\"4\"}");
 	station_put(&station, "a", "2");
 	ck_assert(tape_is_silent(&tape));
+	/* Its id is in use until it is canceled, as in etcd. */
+	send_cancel(&tape, 0);
+	ck_assert_str_eq(tape_next(&tape), "{\"header\":{\"revision\":\"7\"},\"canceled\":true}");
+	send_cancel(&tape, 0);
+	ck_assert(tape_is_silent(&tape));
 	tape_close(&tape);
 	station_close(&station);
 }
