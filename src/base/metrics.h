@@ -86,6 +86,8 @@ enum metric_kind {
 	  "Leases that ended, revoked or expired.")                                                      \
 	X(LEASES_RENEWED, COUNTER, "etcd_debugging_lease_renewed_total", "", 0, 0, "Leases renewed.")    \
 	X(WATCHERS, GAUGE, "etcd_debugging_mvcc_watcher_total", "", 0, 0, "Watches that are open.")      \
+	X(SLOW_WATCHERS, GAUGE, "etcd_debugging_mvcc_slow_watcher_total", "", 0, 0,                      \
+	  "Watches that began in the past or fell behind.")                                              \
 	X(WATCH_STREAMS, GAUGE, "etcd_debugging_mvcc_watch_stream_total", "", 0, 0,                      \
 	  "Streams that watches are opened on.")                                                         \
 	X(WATCH_EVENTS, COUNTER, "etcd_debugging_mvcc_events_total", "", 0, 0, "Events sent to watches.") \

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "base/metrics.h"
 #include "watch/internal.h"
 
 enum {
@@ -102,6 +103,7 @@ static void leave(struct watcher *w)
 	} else {
 		w->group->lagging_count--;
 		shard->lagging_count--;
+		metric_add(METRIC_SLOW_WATCHERS, -1);
 	}
 }
 
@@ -120,6 +122,7 @@ void watcher_move(struct watcher *w, enum watcher_state state)
 	} else {
 		w->group->lagging_count++;
 		shard->lagging_count++;
+		metric_add(METRIC_SLOW_WATCHERS, 1);
 	}
 }
 

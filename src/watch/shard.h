@@ -139,7 +139,7 @@ bool watch_group_is_synced(const struct watch_group *group, int64_t *revision);
 /* The group has room again. */
 void watch_group_resume(struct watch_group *group);
 
-/* Sizes, for metrics: watchers of this shard, and those that lag. */
+/* How many watchers the shard has, and how many of them lag. */
 size_t shard_watchers(const struct shard *shard);
 size_t shard_lagging(const struct shard *shard);
 

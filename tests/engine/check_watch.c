@@ -349,6 +349,7 @@ START_TEST(a_reader_that_stalls_misses_nothing)
 		for (int i = 0; i < 50; i++)
 			station_put(&station, "a", "1");
 		ck_assert(tape_is_silent(&tape));
+		ck_assert_int_eq(metric_value(METRIC_SLOW_WATCHERS), 1);
 		tape.full = false;
 		stream_resume(&tape.stream);
 		for (int i = 0; i < 10; i++)
@@ -359,6 +360,7 @@ START_TEST(a_reader_that_stalls_misses_nothing)
 		}
 	}
 	ck_assert(tape_is_silent(&tape));
+	ck_assert_int_eq(metric_value(METRIC_SLOW_WATCHERS), 0);
 	tape_close(&tape);
 	station_close(&station);
 }
