@@ -47,7 +47,13 @@ class Streams:
         figures = {}
         self.bench.say("\n" + title)
         for server in self.peers():
-            got = work(server)
+            try:
+                got = work(server)
+            except SystemExit as problem:
+                if server.name == "keta":
+                    raise
+                got = {}  # etcd does not always tell 1,000 watches of one request that they are open
+                self.bench.say("  " + str(problem))
             self.bench.say("  %s: %s" % (server.name, "  ".join("%s %.4g" % item for item in got.items())))
             figures.update({"%s %s" % (name, server.name): [figure] for name, figure in got.items()})
             server.close()
