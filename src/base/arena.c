@@ -155,6 +155,22 @@ char *arena_strdup(struct arena *arena, const char *text)
 	return arena_copy(arena, text, strlen(text) + 1);
 }
 
+void *arena_grow(struct arena *arena, const void *items, size_t count, size_t item_size)
+{
+	union {
+		const void *in;
+		void *out;
+	} unconst = {.in = items};
+	void *grown;
+
+	if (count != 0 && (count & (count - 1)) != 0)
+		return unconst.out;
+	grown = arena_alloc(arena, (count == 0 ? 1 : count * 2) * item_size);
+	if (grown != NULL && count > 0)
+		memcpy(grown, items, count * item_size);
+	return grown;
+}
+
 char *arena_printf(struct arena *arena, const char *format, ...)
 {
 	va_list args;

@@ -65,6 +65,10 @@ void *arena_calloc(struct arena *arena, size_t count, size_t size);
 /* Copies. NULL as above. */
 void *arena_copy(struct arena *arena, const void *data, size_t size);
 char *arena_strdup(struct arena *arena, const char *text);
+/* Makes room for one more item in an array of the arena that holds 'count', and
+ * that grows only by this function: it is copied whenever that is a power of
+ * two. NULL as above. */
+void *arena_grow(struct arena *arena, const void *items, size_t count, size_t item_size);
 char *arena_printf(struct arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

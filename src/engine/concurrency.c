@@ -117,14 +117,12 @@ static void on_checked(struct inner *inner, const struct call *call)
 /* The lease may have ended, and the key with it, while others were waited for. */
 static void check(struct waiter *self)
 {
-	struct call *call =
-		inner_new(&self->inner, "KV", "Range", self->call->token, self->call->deadline_ms);
-	Pb__RangeRequest *range = call != NULL ? key_range(self->key, &call->arena) : NULL;
+	struct call *call = waiter_inner(self, "KV", "Range");
+	Pb__RangeRequest *range;
 
-	if (call == NULL) {
-		waiter_fail_code(self, STATUS_NO_MEMORY);
+	if (call == NULL)
 		return;
-	}
+	range = key_range(self->key, &call->arena);
 	call->request = range != NULL ? &range->base : NULL;
 	inner_start(&self->inner, on_checked);
 }
@@ -164,14 +162,11 @@ static void on_asked(struct inner *inner, const struct call *call)
 /* Who is next before this one? */
 static void ask(struct waiter *self)
 {
-	struct call *call =
-		inner_new(&self->inner, "KV", "Range", self->call->token, self->call->deadline_ms);
+	struct call *call = waiter_inner(self, "KV", "Range");
 	Pb__RangeRequest *range;
 
-	if (call == NULL) {
-		waiter_fail_code(self, STATUS_NO_MEMORY);
+	if (call == NULL)
 		return;
-	}
 	range = prefix_newest(&self->prefix, self->revision - 1, &call->arena);
 	call->request = range != NULL ? &range->base : NULL;
 	inner_start(&self->inner, on_asked);
@@ -267,17 +262,15 @@ static const ProtobufCMessage *make_entry(const struct waiter *self, struct aren
 static void enter(struct waiter *self)
 {
 	struct call *call;
-	enum status_code status = name_key(self);
 
-	if (status == STATUS_OK && !claim_join(&self->inner.reader->engine->claims, self->key, &self->ticket))
-		status = STATUS_NO_MEMORY;
-	call = status == STATUS_OK
-	               ? inner_new(&self->inner, "KV", "Txn", self->call->token, self->call->deadline_ms)
-	               : NULL;
-	if (call == NULL) {
+	if (name_key(self) != STATUS_OK ||
+	    !claim_join(&self->inner.reader->engine->claims, self->key, &self->ticket)) {
 		waiter_fail_code(self, STATUS_NO_MEMORY);
 		return;
 	}
+	call = waiter_inner(self, "KV", "Txn");
+	if (call == NULL)
+		return;
 	call->request = make_entry(self, &call->arena);
 	inner_start(&self->inner, on_entered);
 }
@@ -338,19 +331,16 @@ static void on_unlocked(struct inner *inner, const struct call *call)
 bool lock_unlock(struct engine *engine, struct reader *reader, struct call *call)
 {
 	struct waiter *self = waiter_new(reader, call);
-	struct call *inner =
-		self != NULL ? inner_new(&self->inner, "KV", "DeleteRange", call->token, call->deadline_ms)
-			     : NULL;
-	Pb__DeleteRangeRequest *request =
-		inner != NULL ? arena_alloc(&inner->arena, sizeof *request) : NULL;
+	Pb__DeleteRangeRequest *request;
+	struct call *inner;
 
 	(void)engine;
 	if (self == NULL)
 		return call_fail(call, STATUS_NO_MEMORY, NULL);
-	if (inner == NULL) {
-		waiter_fail_code(self, STATUS_NO_MEMORY);
+	inner = waiter_inner(self, "KV", "DeleteRange");
+	if (inner == NULL)
 		return false;
-	}
+	request = arena_alloc(&inner->arena, sizeof *request);
 	if (request != NULL) {
 		pb__delete_range_request__init(request);
 		request->key = ((const Pb__UnlockRequest *)call->request)->key;

@@ -45,14 +45,12 @@ static void on_resigned(struct inner *inner, const struct call *call)
 
 static void start_resign(struct waiter *self)
 {
-	struct call *call =
-		inner_new(&self->inner, "KV", "Txn", self->call->token, self->call->deadline_ms);
-	struct own_txn *own = call != NULL ? own_txn_make(self->key, self->revision, &call->arena) : NULL;
+	struct call *call = waiter_inner(self, "KV", "Txn");
+	struct own_txn *own;
 
-	if (call == NULL) {
-		waiter_fail_code(self, STATUS_NO_MEMORY);
+	if (call == NULL)
 		return;
-	}
+	own = own_txn_make(self->key, self->revision, &call->arena);
 	if (own_txn_then_delete(own, self->key, &call->arena))
 		call->request = &own->txn.base;
 	inner_start(&self->inner, on_resigned);
@@ -84,17 +82,19 @@ bool election_leader(struct engine *engine, struct reader *reader, struct call *
 {
 	const Pb__LeaderRequest *request = (const Pb__LeaderRequest *)call->request;
 	struct waiter *self = waiter_new(reader, call);
-	Pb__RangeRequest *range = NULL;
+	Pb__RangeRequest *range;
 	struct call *inner;
 
 	(void)engine;
 	if (self == NULL)
 		return call_fail(call, STATUS_NO_MEMORY, NULL);
-	if (prefix_make(&self->prefix, request->name, &call->arena) != STATUS_OK ||
-	    (inner = inner_new(&self->inner, "KV", "Range", call->token, call->deadline_ms)) == NULL) {
+	if (prefix_make(&self->prefix, request->name, &call->arena) != STATUS_OK) {
 		waiter_fail_code(self, STATUS_NO_MEMORY);
 		return false;
 	}
+	inner = waiter_inner(self, "KV", "Range");
+	if (inner == NULL)
+		return false;
 	range = prefix_oldest(&self->prefix, &inner->arena);
 	inner->request = range != NULL ? &range->base : NULL;
 	inner_start(&self->inner, on_found);

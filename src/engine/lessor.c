@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <xxhash.h>
 
 #include "base/metrics.h"
 #include "base/seed.h"
@@ -65,15 +66,10 @@ static struct entry *of_record(struct agenda_item *item)
 	return (struct entry *)((char *)item - offsetof(struct entry, record));
 }
 
-/* Ids are often small or alike: spreads them over the buckets (the finisher of
- * splitmix64). */
 static struct entry **bucket_of(const struct lessor *lessor, int64_t id)
 {
-	uint64_t mixed = (uint64_t)id ^ lessor->seed;
-
-	mixed = (mixed ^ (mixed >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	mixed = (mixed ^ (mixed >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return &lessor->buckets[(mixed ^ (mixed >> 31)) & (lessor->bucket_count - 1)];
+	return &lessor->buckets[XXH3_64bits_withSeed(&id, sizeof id, lessor->seed) &
+	                        (lessor->bucket_count - 1)];
 }
 
 static struct entry *find(const struct lessor *lessor, int64_t id)

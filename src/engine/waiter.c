@@ -172,16 +172,24 @@ bool waiter_is_over(struct waiter *self, const struct call *call)
 
 /* ---- Steps ---- */
 
-void waiter_proclaim(struct waiter *self, inner_done_fn *done)
+struct call *waiter_inner(struct waiter *self, const char *service, const char *name)
 {
 	struct call *call =
-		inner_new(&self->inner, "KV", "Txn", self->call->token, self->call->deadline_ms);
-	struct own_txn *own = call != NULL ? own_txn_make(self->key, self->revision, &call->arena) : NULL;
+		inner_new(&self->inner, service, name, self->call->token, self->call->deadline_ms);
 
-	if (call == NULL) {
+	if (call == NULL)
 		waiter_fail_code(self, STATUS_NO_MEMORY);
+	return call;
+}
+
+void waiter_proclaim(struct waiter *self, inner_done_fn *done)
+{
+	struct call *call = waiter_inner(self, "KV", "Txn");
+	struct own_txn *own;
+
+	if (call == NULL)
 		return;
-	}
+	own = own_txn_make(self->key, self->revision, &call->arena);
 	if (own_txn_then_put(own, self->key, self->value, self->lease, &call->arena))
 		call->request = &own->txn.base;
 	inner_start(&self->inner, done);
@@ -201,14 +209,12 @@ static void on_granted(struct inner *inner, const struct call *call)
 
 static void grant(struct waiter *self)
 {
-	struct call *call =
-		inner_new(&self->inner, "Lease", "LeaseGrant", self->call->token, self->call->deadline_ms);
-	Pb__LeaseGrantRequest *request = call != NULL ? arena_alloc(&call->arena, sizeof *request) : NULL;
+	struct call *call = waiter_inner(self, "Lease", "LeaseGrant");
+	Pb__LeaseGrantRequest *request;
 
-	if (call == NULL) {
-		waiter_fail_code(self, STATUS_NO_MEMORY);
+	if (call == NULL)
 		return;
-	}
+	request = arena_alloc(&call->arena, sizeof *request);
 	if (request != NULL) {
 		pb__lease_grant_request__init(request);
 		request->ttl = SESSION_TTL_SEC;

@@ -54,6 +54,10 @@ bool waiter_begin(struct waiter *self, int64_t lease, void (*first)(struct waite
  * more. Then the rest has been taken care of, and the waiter may be gone. */
 bool waiter_is_over(struct waiter *self, const struct call *call);
 
+/* A call of its own on the client's behalf, to be started with inner_start; NULL
+ * without memory: the waiter has failed, and is gone. */
+struct call *waiter_inner(struct waiter *self, const char *service, const char *name);
+
 /* A step: gives the waiter's key its value, if it is still the one it put. */
 void waiter_proclaim(struct waiter *self, inner_done_fn *done);
 

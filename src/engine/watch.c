@@ -357,9 +357,10 @@ static void on_progress_timer(struct reader_timer *timer, int64_t now_ms)
 
 static bool is_empty_range(ProtobufCBinaryData key, ProtobufCBinaryData end)
 {
-	bool is_open = end.len == 1 && end.data[0] == 0;
+	struct span span = span_make(key, end);
 
-	return end.len > 0 && !is_open && bytes_compare(key.data, key.len, end.data, end.len) >= 0;
+	return !span_is_single(&span) && !span_is_open(&span) &&
+	       bytes_compare(key.data, key.len, end.data, end.len) >= 0;
 }
 
 static struct watch *new_watch(struct watch_stream *self, const Pb__WatchCreateRequest *request,

@@ -250,31 +250,12 @@ enum status_code lease_apply_checkpoint(struct store *st, const Pb__LeaseCheckpo
 	return status;
 }
 
-/* Makes room for one more in a growing array of the arena. */
-static bool reserve(struct arena *arena, ProtobufCBinaryData **keys, size_t count, size_t *size)
-{
-	size_t grown = *size == 0 ? 16 : *size * 2;
-	ProtobufCBinaryData *copy;
-
-	if (count < *size)
-		return true;
-	copy = arena_alloc(arena, grown * sizeof *copy);
-	if (copy == NULL)
-		return false;
-	for (size_t i = 0; i < count; i++)
-		copy[i] = (*keys)[i];
-	*keys = copy;
-	*size = grown;
-	return true;
-}
-
 enum status_code lease_read_keys(struct view *view, int64_t id, struct arena *arena, size_t *count,
                                  ProtobufCBinaryData **keys)
 {
 	sqlite3_stmt *stmt = view->stmts[SQL_ATTACHED];
 	enum status_code status = STATUS_OK;
 	int code = SQLITE_DONE;
-	size_t size = 0;
 
 	*count = 0;
 	*keys = NULL;
@@ -283,7 +264,8 @@ enum status_code lease_read_keys(struct view *view, int64_t id, struct arena *ar
 		size_t len = (size_t)sqlite3_column_bytes(stmt, 0);
 		uint8_t *key = arena_copy(arena, sqlite3_column_blob(stmt, 0), len);
 
-		if (key == NULL || !reserve(arena, keys, *count, &size))
+		*keys = arena_grow(arena, *keys, *count, sizeof **keys);
+		if (key == NULL || *keys == NULL)
 			status = STATUS_NO_MEMORY;
 		else
 			(*keys)[(*count)++] = (ProtobufCBinaryData){.len = len, .data = key};

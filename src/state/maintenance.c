@@ -5,19 +5,6 @@
 
 #include "base/buf.h"
 
-/* Makes room for one more item in a growing array of the arena. */
-static void *grow(struct arena *arena, void *items, size_t count, size_t item_size)
-{
-	void *grown;
-
-	if (count != 0 && (count & (count - 1)) != 0)
-		return items;
-	grown = arena_alloc(arena, (count == 0 ? 1 : count * 2) * item_size);
-	if (grown != NULL && count > 0)
-		memcpy(grown, items, count * item_size);
-	return grown;
-}
-
 static Pb__AlarmMember *make_alarm(uint64_t member_id, Pb__AlarmType kind, struct arena *arena)
 {
 	Pb__AlarmMember *alarm = arena_alloc(arena, sizeof *alarm);
@@ -44,7 +31,7 @@ enum status_code maintenance_read_alarms(struct view *view, Pb__AlarmType kind, 
 
 		if (kind != PB__ALARM_TYPE__NONE && found != kind)
 			continue;
-		*alarms = grow(arena, *alarms, *count, sizeof **alarms);
+		*alarms = arena_grow(arena, *alarms, *count, sizeof **alarms);
 		if (*alarms != NULL)
 			(*alarms)[*count] = make_alarm((uint64_t)sqlite3_column_int64(stmt, 0), found, arena);
 		if (*alarms == NULL || (*alarms)[*count] == NULL)
@@ -166,7 +153,7 @@ static enum status_code split_urls(const char *text, struct arena *arena, size_t
 	*count = 0;
 	*urls = NULL;
 	for (char *url = strtok_r(copy, ",", &place); url != NULL; url = strtok_r(NULL, ",", &place)) {
-		*urls = grow(arena, *urls, *count, sizeof **urls);
+		*urls = arena_grow(arena, *urls, *count, sizeof **urls);
 		if (*urls == NULL)
 			return STATUS_NO_MEMORY;
 		(*urls)[(*count)++] = url;
@@ -202,7 +189,7 @@ enum status_code maintenance_read_members(struct view *view, struct arena *arena
 	*count = 0;
 	*members = NULL;
 	while (status == STATUS_OK && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
-		*members = grow(arena, *members, *count, sizeof **members);
+		*members = arena_grow(arena, *members, *count, sizeof **members);
 		status = *members == NULL ? STATUS_NO_MEMORY : read_member(stmt, arena, &(*members)[*count]);
 		++*count;
 	}

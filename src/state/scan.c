@@ -28,11 +28,6 @@ bool span_is_single(const struct span *span)
 	return span->end_len == 0;
 }
 
-static bool span_is_open(const struct span *span)
-{
-	return span->end_len == 1 && span->end[0] == 0;
-}
-
 bool span_contains(const struct span *span, const uint8_t *key, size_t len)
 {
 	int order = bytes_compare(key, len, span->key, span->key_len);

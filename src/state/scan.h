@@ -29,6 +29,12 @@ struct span {
 
 struct span span_make(ProtobufCBinaryData key, ProtobufCBinaryData range_end);
 bool span_is_single(const struct span *span);
+
+/* Whether it goes on to the end of the key space. */
+static inline bool span_is_open(const struct span *span)
+{
+	return span->end_len == 1 && span->end[0] == 0;
+}
 bool span_contains(const struct span *span, const uint8_t *key, size_t len);
 
 struct scan {

@@ -101,12 +101,12 @@ static bool is_before(const struct watcher *a, const struct watcher *b)
 
 static bool ends_after_key(const struct span *span, const uint8_t *key, size_t len)
 {
-	return interval_is_open(span) || bytes_compare(span->end, span->end_len, key, len) > 0;
+	return span_is_open(span) || bytes_compare(span->end, span->end_len, key, len) > 0;
 }
 
 static bool ends_after(const struct span *a, const struct span *b)
 {
-	return !interval_is_open(b) && ends_after_key(a, b->end, b->end_len);
+	return !span_is_open(b) && ends_after_key(a, b->end, b->end_len);
 }
 
 static void update(struct watcher *node)

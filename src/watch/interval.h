@@ -29,12 +29,6 @@ struct interval_index {
 	uint64_t generator;   /* of the tree's priorities; never 0 */
 };
 
-/* Whether a range goes on to the end of the key space. */
-static inline bool interval_is_open(const struct span *span)
-{
-	return span->end_len == 1 && span->end[0] == 0;
-}
-
 /* An empty index, which must not be moved in memory. */
 void interval_init(struct interval_index *index);
 

@@ -80,8 +80,8 @@ static bool covers(const struct span *outer, const struct span *inner)
 	if (span_is_single(outer) ||
 	    bytes_compare(outer->key, outer->key_len, inner->key, inner->key_len) > 0)
 		return false;
-	return interval_is_open(outer) ||
-	       (!interval_is_open(inner) &&
+	return span_is_open(outer) ||
+	       (!span_is_open(inner) &&
 	        bytes_compare(outer->end, outer->end_len, inner->end, inner->end_len) >= 0);
 }
 

@@ -165,7 +165,7 @@ bool window_select(const struct window *window, const struct watcher *w, struct 
 	out->count = 0;
 	if (span_is_single(span))
 		end = find_bound(window, span->key, span->key_len, true);
-	else if (!interval_is_open(span))
+	else if (!span_is_open(span))
 		end = find_bound(window, span->end, span->end_len, false);
 	if (start >= end)
 		return true;
