@@ -223,5 +223,8 @@ bool election_observe(struct engine *engine, struct stream *stream)
 	watch_group_init(&self->group, stream->reader->shard, &OBSERVE_OPS);
 	stream->handler = &OBSERVE_HANDLER;
 	stream->state = self;
+	/* Without its token it would ask as somebody else. */
+	if (stream->token != NULL && self->token == NULL)
+		return stream_fail(stream, STATUS_NO_MEMORY, NULL);
 	return true;
 }
