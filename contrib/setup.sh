@@ -3,7 +3,7 @@
 # Uses $top, the checkout.
 
 build_packages="gcc make autoconf automake libtool pkg-config libmicrohttpd-dev libjansson-dev
-	libsqlite3-dev libssl-dev libxxhash-dev libwslay-dev libprotobuf-c-dev protobuf-c-compiler libprotobuf-dev check"
+	libsqlite3-dev libssl-dev librdkafka-dev libxxhash-dev libwslay-dev libprotobuf-c-dev protobuf-c-compiler libprotobuf-dev check"
 
 # Installs those of the named Debian packages that are missing; says so first.
 install_packages()

@@ -2,25 +2,36 @@
 /*
  * Wiring: reads the configuration, opens store and log, starts engine and
  * edge, waits for a signal, and stops everything in reverse order.
+ *
+ * Under Kafka a lobby answers at the listeners until the node is ready; and when
+ * the node has fallen behind what the log still holds, or its state turned out to
+ * differ from the others', everything is stopped and loaded anew.
  */
 #include <malloc.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/config.h"
 #include "base/logger.h"
 #include "base/process.h"
+#include "base/progress.h"
 #include "base/version.h"
 #include "edge/http.h"
+#include "edge/listen_set.h"
+#include "edge/lobby.h"
 #include "engine/engine.h"
 #include "log/embedded_log.h"
+#include "replica.h"
 #include "state/store.h"
 
 enum {
@@ -28,15 +39,27 @@ enum {
 	LARGE_BLOCK_BYTES = 256 << 10,
 	MIN_OPEN_FILES = 64, /* the database, two event loops, and a few clients */
 	EXIT_USAGE = 2,
+	READY_POLL_MS = 5,
 };
 
 struct server {
 	const struct config *config;
+	struct listen_set *listeners; /* until the edge has them */
+	struct lobby *lobby;
+	struct replica *replica; /* under Kafka: owns store and log */
 	struct store *store;
 	struct log *log;
 	struct engine *engine;
 	struct http *http;
 };
+
+/* What signals ask for; the process has one server. */
+static struct {
+	sigset_t set;
+	volatile bool stop;
+	_Atomic bool checkpoint;
+	sem_t event; /* something was asked for, or the engine has given up */
+} asked;
 
 /* What an operator can do about a start that failed, by how it failed. The
  * texts of status.h are for clients, whom such a failure never reaches. The exit
@@ -65,6 +88,16 @@ static const struct start_failure START_FAILURES[] = {
 	{STATUS_IO_ERROR, EXIT_FAILURE, "the data directory or the database in it cannot be used",
          "mend what the lines before name, restore a copy, or change data.dir"},
 	{STATUS_NO_MEMORY, EXIT_FAILURE, "there is not enough memory", "give the server more"},
+	{STATUS_NO_KAFKA, EXIT_FAILURE, "Kafka cannot be reached",
+         "mend what the lines before name; ketad --check-config asks Kafka again"},
+	{STATUS_BAD_KAFKA, EX_CONFIG, "Kafka is not set up as it must be",
+         "run the commands that the lines before name; ketad --check-config looks again"},
+	{STATUS_BAD_LOG, EX_DATAERR, "the log in Kafka is not the one that this node follows",
+         "do what the line before says"},
+	{STATUS_REPLACED, EX_CONFIG, "another node runs under this one's name",
+         "give every node a kafkacache.group.id of its own"},
+	{STATUS_NEWER_RECORD, EX_DATAERR, "the cluster uses a format that this version does not know",
+         "run the version that the other nodes run"},
 	/* The last stands for all others. */
 	{STATUS_INTERNAL, EXIT_FAILURE, "the system refused something that the server needs",
          "look at the limits of threads and open files"},
@@ -94,21 +127,72 @@ static enum status_code check_open_files(void)
 	return STATUS_TOO_FEW_FILES;
 }
 
-static enum status_code start(struct server *server)
+static enum status_code start_edge(struct server *server)
+{
+	struct listen_set *listeners = server->listeners;
+
+	server->listeners = NULL;
+	return http_start(server->config, listeners, server->engine, &server->http);
+}
+
+static enum status_code start_alone(struct server *server)
 {
 	struct store_options options = {.dir = server->config->data_dir};
-	enum status_code status = check_open_files();
+	enum status_code status = store_open(&options, &server->store);
 
-	if (status == STATUS_OK)
-		status = store_open(&options, &server->store);
 	if (status != STATUS_OK)
 		return status;
 	status = embedded_log_open(server->store->saved.applied_offset, MAX_QUEUED_BYTES, &server->log);
 	if (status == STATUS_OK)
 		status = engine_start(server->config, server->log, server->store, &server->engine);
 	if (status == STATUS_OK)
-		status = http_start(server->config, server->engine, &server->http);
-	return status;
+		status = listen_set_open(server->config->listeners, &server->listeners);
+	return status == STATUS_OK ? start_edge(server) : status;
+}
+
+static void on_give_up(void *arg)
+{
+	(void)arg;
+	sem_post(&asked.event);
+}
+
+/* Until the node has caught up and joined. */
+static enum status_code await_ready(struct server *server)
+{
+	const struct timespec pause = {.tv_nsec = (long)READY_POLL_MS * 1000000};
+	struct engine_info info;
+	int64_t from;
+
+	progress_begin("catching up with the log", "records");
+	engine_info(server->engine, &info);
+	from = info.applied_offset;
+	while (!info.ready && !asked.stop && engine_verdict(server->engine) == STATUS_OK) {
+		progress_set(info.applied_offset - from, info.log_end_offset - from);
+		nanosleep(&pause, NULL);
+		engine_info(server->engine, &info);
+	}
+	progress_end();
+	return asked.stop ? STATUS_STOPPED : engine_verdict(server->engine);
+}
+
+/* Loads and joins; the edge follows when the node is ready. */
+static enum status_code start_replica(struct server *server, bool discard)
+{
+	enum status_code status = listen_set_open(server->config->listeners, &server->listeners);
+
+	if (status == STATUS_OK)
+		status = lobby_start(server->listeners, &server->lobby);
+	if (status == STATUS_OK && server->replica == NULL)
+		status = replica_open(server->config, &asked.stop, &server->replica);
+	if (status == STATUS_OK)
+		status = replica_load(server->replica, discard);
+	if (status == STATUS_OK)
+		status = replica_join(server->replica, on_give_up, server, &server->engine);
+	if (status == STATUS_OK)
+		status = await_ready(server);
+	lobby_stop(server->lobby);
+	server->lobby = NULL;
+	return status == STATUS_OK ? start_edge(server) : status;
 }
 
 /* In the reverse order of start, but for the engine's drain: it lets those go
@@ -121,14 +205,21 @@ static void stop(struct server *server)
 	if (server->http != NULL)
 		http_drain(server->http);
 	http_stop(server->http);
+	listen_set_free(server->listeners);
 	if (server->engine != NULL)
 		engine_stop(server->engine);
-	if (server->log != NULL)
-		log_close(server->log);
+	if (server->replica != NULL)
+		replica_unload(server->replica);
+	log_close(server->log);
 	store_close(server->store);
+	server->http = NULL;
+	server->listeners = NULL;
+	server->engine = NULL;
+	server->log = NULL;
+	server->store = NULL;
 }
 
-static void announce(const struct server *server)
+static void announce(struct server *server)
 {
 	char *data_dir = realpath(server->config->data_dir, NULL);
 	struct engine_info info;
@@ -148,15 +239,17 @@ static void announce(const struct server *server)
 	free(data_dir);
 }
 
-/* The signals that end the process, blocked in every thread and waited for here. */
-static void block_signals(sigset_t *signals)
+/* Blocked in every thread; one waits for them. */
+static void block_signals(void)
 {
-	sigemptyset(signals);
-	sigaddset(signals, SIGTERM);
-	sigaddset(signals, SIGINT);
-	pthread_sigmask(SIG_BLOCK, signals, NULL);
+	sigemptyset(&asked.set);
+	sigaddset(&asked.set, SIGTERM);
+	sigaddset(&asked.set, SIGINT);
+	sigaddset(&asked.set, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &asked.set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN); /* a closed terminal is no reason to stop */
+	sem_init(&asked.event, 0, 0);
 }
 
 /* A second signal ends a stop that takes too long. */
@@ -164,10 +257,22 @@ static void *watch_signals(void *arg)
 {
 	int number;
 
-	sigwait(arg, &number);
-	logger_warn("main", "stopped at once: a second signal came", LOG_STR("signal", strsignal(number)),
-	            LOG_END);
-	_exit(EXIT_FAILURE);
+	(void)arg;
+	for (;;) {
+		sigwait(&asked.set, &number);
+		if (number == SIGUSR1) {
+			atomic_store(&asked.checkpoint, true);
+		} else if (!asked.stop) {
+			logger_info("main", "stopping", LOG_STR("signal", strsignal(number)), LOG_END);
+			asked.stop = true;
+		} else {
+			logger_warn("main", "stopped at once: a second signal came",
+			            LOG_STR("signal", strsignal(number)), LOG_END);
+			_exit(EXIT_FAILURE);
+		}
+		sem_post(&asked.event);
+	}
+	return NULL;
 }
 
 /* glibc learns from the first large block that is freed to keep such blocks;
@@ -178,37 +283,97 @@ static void keep_memory_small(void)
 	mallopt(M_TRIM_THRESHOLD, 4 * LARGE_BLOCK_BYTES);
 }
 
+/* Serves until a signal says to stop, which is STATUS_OK, or the engine has given up. */
+static enum status_code serve(struct server *server)
+{
+	while (!asked.stop && engine_verdict(server->engine) == STATUS_OK) {
+		sem_wait(&asked.event);
+		if (atomic_exchange(&asked.checkpoint, false))
+			engine_request_checkpoint(server->engine);
+	}
+	return asked.stop ? STATUS_OK : engine_verdict(server->engine);
+}
+
+static bool is_to_be_loaded_anew(enum status_code status)
+{
+	return status == STATUS_NOT_READY || status == STATUS_CORRUPT;
+}
+
+/* From start to stop, again where a node has to be loaded anew. */
+static enum status_code run_server(struct server *server)
+{
+	bool under_kafka = server->config->kafka_servers[0] != '\0';
+	enum status_code status = STATUS_OK;
+
+	do {
+		status = under_kafka ? start_replica(server, status == STATUS_CORRUPT) : start_alone(server);
+		if (status == STATUS_OK) {
+			announce(server);
+			status = serve(server);
+		}
+		stop(server);
+	} while (is_to_be_loaded_anew(status) && !asked.stop);
+	replica_close(server->replica);
+	return status;
+}
+
 static int run(const struct config *config)
 {
 	struct server server = {.config = config};
-	sigset_t signals;
 	pthread_t watcher;
-	int number;
 	enum status_code status;
 
 	logger_init(config->log_level, config->log_format);
 	umask(S_IRWXG | S_IRWXO); /* what clients store is theirs */
 	keep_memory_small();
-	block_signals(&signals);
-	status = start(&server);
-	if (status != STATUS_OK) {
-		stop(&server);
+	block_signals();
+	if (pthread_create(&watcher, NULL, watch_signals, NULL) != 0)
+		return explain_failure(STATUS_INTERNAL);
+	pthread_detach(watcher);
+	status = check_open_files();
+	if (status == STATUS_OK)
+		status = run_server(&server);
+	if (status != STATUS_OK && !asked.stop)
 		return explain_failure(status);
-	}
-	announce(&server);
-	sigwait(&signals, &number);
-	logger_info("main", "stopping", LOG_STR("signal", strsignal(number)), LOG_END);
-	if (pthread_create(&watcher, NULL, watch_signals, &signals) == 0)
-		pthread_detach(watcher);
-	stop(&server);
 	logger_info("main", "stopped", LOG_END);
 	return EXIT_SUCCESS;
+}
+
+/* Whether the server would take the configuration, and Kafka the server. */
+static enum status_code check_config(const struct config *config, struct buf *text)
+{
+	enum status_code status;
+
+	if (config->kafka_servers[0] == '\0') {
+		buf_append_text(text, "The configuration is valid.\n");
+		return STATUS_OK;
+	}
+	logger_init(LOGGER_ERROR, config->log_format);
+	status = replica_check_properties(config, text);
+	if (status != STATUS_OK)
+		return status;
+	buf_append_text(text, "The configuration is valid. Asking Kafka:\n");
+	return replica_report(config, text);
+}
+
+static int config_exit(enum status_code status)
+{
+	switch (status) {
+	case STATUS_BAD_REQUEST:
+		return EXIT_USAGE;
+	case STATUS_BAD_CONFIG:
+	case STATUS_BAD_KAFKA:
+		return EX_CONFIG;
+	default:
+		return EXIT_FAILURE;
+	}
 }
 
 /* Prints what was asked for instead of running. */
 static int print(const struct config *config)
 {
 	struct buf text;
+	enum status_code status = STATUS_OK;
 
 	buf_init(&text);
 	switch (config->action) {
@@ -219,7 +384,7 @@ static int print(const struct config *config)
 		buf_printf(&text, "ketad %s (etcd API %s)\n", PACKAGE_VERSION, ETCD_SERVER_VERSION);
 		break;
 	case CONFIG_CHECK:
-		buf_append_text(&text, "The configuration is valid.\n");
+		status = check_config(config, &text);
 		break;
 	case CONFIG_PRINT_SAMPLE:
 		config_print_sample(&text);
@@ -232,19 +397,9 @@ static int print(const struct config *config)
 	}
 	fwrite(text.data, 1, text.len, stdout);
 	buf_release(&text);
-	return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-}
-
-static int config_exit(enum status_code status)
-{
-	switch (status) {
-	case STATUS_BAD_REQUEST:
-		return EXIT_USAGE;
-	case STATUS_BAD_CONFIG:
-		return EX_CONFIG;
-	default:
+	if (fflush(stdout) != 0)
 		return EXIT_FAILURE;
-	}
+	return status == STATUS_OK ? EXIT_SUCCESS : config_exit(status);
 }
 
 int main(int argc, char **argv)
@@ -256,6 +411,8 @@ int main(int argc, char **argv)
 
 	buf_init(&message);
 	status = config_load(argc, argv, environ, &config, &message);
+	if (status == STATUS_OK && config->action == CONFIG_RUN && config->kafka_servers[0] != '\0')
+		status = replica_check_properties(config, &message);
 	if (message.len > 0)
 		fprintf(stderr, "%.*s", (int)message.len, (const char *)message.data);
 	buf_release(&message);

@@ -28,6 +28,9 @@
 
 enum config_compaction { COMPACTION_OFF, COMPACTION_PERIODIC, COMPACTION_REVISION };
 
+/* How a linearizable read learns how far it has to wait (read.barrier). */
+enum config_barrier { CONFIG_BARRIER_RECORD, CONFIG_BARRIER_WATERMARK };
+
 /* What the command line asks for. */
 enum config_action {
 	CONFIG_RUN,
@@ -38,17 +41,25 @@ enum config_action {
 	CONFIG_PRINT_DOC,
 };
 
+/* A property of Kafka's client library, as yet unchecked: a key that begins with
+ * kafkacache. and is none of ours. */
+struct config_property {
+	const char *name;   /* without kafkacache. */
+	const char *value;  /* may be a password: see config_property_is_secret */
+	const char *origin; /* where it was set; begins a message */
+};
+
 /* Texts are never NULL once loaded, and live as long as the struct. */
 struct config {
-	enum config_action action; /* HELP, VERSION and PRINT_*: nothing else was read */
-	const char *name;          /* member name */
-	const char *data_dir;
+	enum config_action action;        /* HELP, VERSION and PRINT_*: nothing else was read */
+	const char *name;                 /* member name */
+	const char *data_dir;             /* once loaded, kafka_data_dir where that is set */
 	const char *listeners;            /* comma-separated URLs, checked */
 	const char *advertised_listeners; /* what MemberList shows; empty: listeners */
 	const char *cors_origins;         /* "*" or comma-separated origins */
 	const char *host_whitelist;       /* "*" or comma-separated names */
-	const char *host_name;            /* kept for the Kafka log, as are the next two */
-	const char *cluster_group_id;
+	const char *host_name;            /* in advertised URLs; empty: as in listeners */
+	const char *cluster_group_id;     /* the cluster's name, and its election's */
 	bool leader_eligibility;
 	int64_t max_request_bytes;
 	int64_t max_txn_ops;
@@ -64,6 +75,22 @@ struct config {
 	enum logger_level log_level;
 	enum logger_format log_format;
 	bool debug;
+
+	/* A node of a replicated store; the rest has no meaning while kafka_servers is empty. */
+	const char *kafka_servers; /* empty: the store is this node's alone */
+	const char
+		*kafka_group_id; /* the node's name in the cluster; empty: made from host name and port */
+	const char *kafka_data_dir; /* empty: data.dir */
+	int64_t kafka_replication_factor;
+	int64_t kafka_init_timeout_ms;
+	int64_t kafka_timeout_ms;
+	const struct config_property *kafka_properties; /* each name once */
+	size_t kafka_property_count;
+	const char *topic_prefix;
+	enum config_barrier read_barrier;
+	int64_t checkpoint_interval_ms;
+	int64_t checkpoint_log_bytes;
+	int64_t log_skip_offset; /* a record to pass over; -1: none */
 };
 
 /* Reads everything. 'environment' ends with NULL. On STATUS_OK the caller owns *out
@@ -74,6 +101,10 @@ struct config {
  * for values, keys and files, STATUS_NO_MEMORY. No message quotes a password. */
 enum status_code config_load(int argc, char **argv, char **environment, struct config **out,
                              struct buf *message);
+
+/* Whether the value of a property of this name must not be shown, be it in a
+ * message of the library's that quotes it. */
+bool config_property_is_secret(const char *name);
 
 /* NULL is fine. */
 void config_free(struct config *config);

@@ -14,6 +14,9 @@
 #include "base/config.h"
 #include "base/config_table.h"
 
+/* Kafka's client library has some 150. */
+enum { CONFIG_PROPERTIES_MAX = 200 };
+
 /* The value in force of a key. */
 struct config_setting {
 	const char *text;   /* NULL: the default */
@@ -29,8 +32,10 @@ struct config_loader {
 	size_t refused;           /* how many things are wrong */
 	enum status_code status;  /* of the first thing that is wrong */
 	const char *kafka_origin; /* the first of Kafka's keys that was given */
-	bool has_kafka_servers;
 	struct config_setting settings[CONFIG_KEY_COUNT];
+	struct config_property properties[CONFIG_PROPERTIES_MAX]; /* each name once */
+	size_t property_lines[CONFIG_PROPERTIES_MAX];             /* of the file, or 0 */
+	size_t property_count;
 };
 
 /* Borrows all three; sets every field to its default. */
@@ -52,8 +57,9 @@ void config_loader_put(struct config_loader *loader, const struct config_key *ke
 void config_loader_put_named(struct config_loader *loader, const char *origin, size_t line,
                              const char *name, const char *value);
 
-/* Notes a key of Kafka's, of which only the name counts in this version. */
-void config_loader_put_kafka(struct config_loader *loader, const char *origin, bool is_servers);
+/* Sets a property of Kafka's client library; 'name' is without kafkacache. */
+void config_loader_put_property(struct config_loader *loader, const char *origin, size_t line,
+                                const char *name, const char *value);
 
 /* Looks at what takes more than one key. Returns the status of all. */
 enum status_code config_loader_finish(struct config_loader *loader);

@@ -21,6 +21,12 @@ static bool is_alias(const struct config_flag *flag)
 	return flag->kind == FLAG_KEY || flag->kind == FLAG_DURATION;
 }
 
+/* Of keys that do nothing only the manual tells. */
+static bool is_for_use(const struct config_key *key)
+{
+	return key->section != SECTION_LATER && key->section != SECTION_UNUSED;
+}
+
 /* etcd's flag for the key, or NULL. */
 static const struct config_flag *alias_of(const struct config_key *key)
 {
@@ -86,7 +92,7 @@ void config_print_help(struct buf *out)
 	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
 		const struct config_key *key = &config_keys[i];
 
-		if (key->section == SECTION_LATER)
+		if (!is_for_use(key))
 			continue;
 		if (i == 0 || key->section != config_keys[i - 1].section)
 			buf_printf(out, "\n%s\n", config_section_title(key->section));
@@ -108,7 +114,7 @@ void config_print_sample(struct buf *out)
 	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
 		const struct config_key *key = &config_keys[i];
 
-		if (key->section == SECTION_LATER)
+		if (!is_for_use(key))
 			continue;
 		if (i == 0 || key->section != config_keys[i - 1].section)
 			buf_printf(out, "\n## %s\n", config_section_title(key->section));
@@ -149,6 +155,29 @@ static void print_key_row(const struct config_key *key, struct buf *out)
 	if (alias != NULL)
 		buf_printf(out, "`--%s`", alias->name);
 	buf_printf(out, " | %s |\n", key->help);
+}
+
+static void print_unused_row(const struct config_key *key, struct buf *out)
+{
+	buf_printf(out, "| `%s` | %s |\n", key->name, key->why);
+}
+
+static void print_title(enum config_section section, struct buf *out)
+{
+	buf_printf(out, "\n### %s\n\n", config_section_title(section));
+	if (section == SECTION_UNUSED)
+		buf_append_text(out,
+		                "These keys of the original are taken with any value, and it is said that "
+		                "they have no effect.\n\n"
+		                "| key | it |\n| --- | --- |\n");
+	else if (section == SECTION_LATER)
+		buf_append_text(out,
+		                "These keys are known, but what they ask for is not built yet. Any value "
+		                "but those listed refuses the start.\n\n"
+		                "| key | taken |\n| --- | --- |\n");
+	else
+		buf_append_text(out, "| key | default | value | etcd's flag | meaning |\n"
+		                     "| --- | --- | --- | --- | --- |\n");
 }
 
 /* A key that is known, and refused unless it says what holds anyway. */
@@ -195,17 +224,10 @@ void config_print_doc(struct buf *out)
 		const struct config_key *key = &config_keys[i];
 
 		if (i == 0 || key->section != config_keys[i - 1].section)
-			buf_printf(out, "\n### %s\n\n%s", config_section_title(key->section),
-			           key->section == SECTION_LATER
-			                   ? "These keys are known, but what they ask for is not built "
-			                     "yet. Any value "
-			                     "but those listed refuses the start, as does every key that "
-			                     "begins with\n"
-			                     "`" CONFIG_KAFKA_PREFIX
-			                     "`.\n\n| key | taken |\n| --- | --- |\n"
-			                   : "| key | default | value | etcd's flag | meaning |\n"
-			                     "| --- | --- | --- | --- | --- |\n");
-		if (key->section == SECTION_LATER)
+			print_title(key->section, out);
+		if (key->section == SECTION_UNUSED)
+			print_unused_row(key, out);
+		else if (key->section == SECTION_LATER)
 			print_later_row(key, out);
 		else
 			print_key_row(key, out);

@@ -11,7 +11,6 @@
 #include "base/properties.h"
 
 #define ETCD_VARIABLE_PREFIX "ETCD_"
-#define KAFKA_VARIABLE CONFIG_VARIABLE_PREFIX "KAFKACACHE_"
 
 enum { MAX_FILE_BYTES = 1 << 20 }; /* a file of every key with its explanation has a hundredth of it */
 
@@ -113,16 +112,39 @@ static void refuse_unknown_variable(struct config_loader *loader, const char *va
 	buf_release(&name);
 }
 
+/* KETA_KAFKACACHE_SASL_USERNAME is sasl.username. Properties have dots between
+ * words, but for a few. */
+static void load_property(struct config_loader *loader, const char *variable, const char *value)
+{
+	static const char *const EXCEPTIONS[] = {"log_level", "enabled_events", "enable_sasl_queue"};
+	char *name = arena_strdup(loader->arena, variable + strlen(CONFIG_KAFKA_VARIABLE_PREFIX));
+
+	if (name == NULL) {
+		config_loader_no_memory(loader);
+		return;
+	}
+	for (char *c = name; *c != '\0'; c++)
+		*c = (char)tolower((unsigned char)*c);
+	for (size_t i = 0; i < sizeof EXCEPTIONS / sizeof *EXCEPTIONS; i++) {
+		if (strcmp(name, EXCEPTIONS[i]) == 0) {
+			config_loader_put_property(loader, variable, 0, name, value);
+			return;
+		}
+	}
+	for (char *c = name; *c != '\0'; c++)
+		if (*c == '_')
+			*c = '.';
+	config_loader_put_property(loader, variable, 0, name, value);
+}
+
 static void load_variable(struct config_loader *loader, const char *variable, const char *value)
 {
 	const struct config_key *key = config_key_find_variable(variable);
 
 	if (key != NULL)
 		config_loader_put(loader, key, variable, 0, value);
-	else if (strncmp(variable, KAFKA_VARIABLE, strlen(KAFKA_VARIABLE)) == 0)
-		config_loader_put_kafka(loader, variable,
-		                        strcmp(variable, KAFKA_VARIABLE "BOOTSTRAP_SERVERS") == 0 &&
-		                                *value != '\0');
+	else if (strncmp(variable, CONFIG_KAFKA_VARIABLE_PREFIX, strlen(CONFIG_KAFKA_VARIABLE_PREFIX)) == 0)
+		load_property(loader, variable, value);
 	else if (!is_of_kubernetes(variable))
 		refuse_unknown_variable(loader, variable);
 }

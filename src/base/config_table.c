@@ -18,6 +18,12 @@ enum { DISTANCE_BYTES = 64 };
 #define MAX_REQUEST ((int64_t)512 << 20)
 #define DAY_MS ((int64_t)24 * 3600 * 1000)
 
+#define NO_TOPIC                                                                                           \
+	"is about the topics of the original's cache; here each has one partition, read from its start"
+#define NO_CACHE "tunes the original's cache; this server has none"
+#define NO_CHECKPOINT "is about the original's files of offsets; here the database itself holds its offset"
+#define NO_STORE "tunes one of the original's stores; here all is in SQLite"
+
 static const struct config_choice COMPACTION_MODES[] = {
 	{"periodic", COMPACTION_PERIODIC}, {"revision", COMPACTION_REVISION}, {NULL, 0}};
 
@@ -32,12 +38,18 @@ static const struct config_choice LOG_FORMATS[] = {{"auto", LOGGER_AUTO},
                                                    {"json", LOGGER_JSON},
                                                    {NULL, 0}};
 
+static const struct config_choice READ_BARRIERS[] = {
+	{"record", CONFIG_BARRIER_RECORD}, {"watermark", CONFIG_BARRIER_WATERMARK}, {NULL, 0}};
+
 _Static_assert(sizeof(enum config_compaction) == sizeof(int) && sizeof(enum logger_level) == sizeof(int) &&
-                       sizeof(enum logger_format) == sizeof(int),
+                       sizeof(enum logger_format) == sizeof(int) &&
+                       sizeof(enum config_barrier) == sizeof(int),
                "a choice is stored as an int");
 
 static const struct config_choice ONLY_EMPTY[] = {{"", 0}, {NULL, 0}};
+static const struct config_choice ONLY_SQLITE[] = {{"sqlite", 0}, {NULL, 0}};
 static const struct config_choice ONLY_SIMPLE[] = {{"simple", 0}, {NULL, 0}};
+static const struct config_choice ONLY_FALSE[] = {{"false", 0}, {"", 0}, {NULL, 0}};
 static const struct config_choice ONLY_NONE[] = {{"NONE", 0}, {"", 0}, {NULL, 0}};
 static const struct config_choice ONLY_JKS[] = {{"JKS", 0}, {"", 0}, {NULL, 0}};
 static const struct config_choice ONLY_TLS[] = {{"TLS", 0}, {"", 0}, {NULL, 0}};
@@ -108,11 +120,79 @@ const struct config_key config_keys[CONFIG_KEY_COUNT] = {
          .help = "For developers. Changes nothing in this version."},
 
 	{SECTION_CLUSTER, "cluster.group.id", &config_type_text, "keta", FIELD(cluster_group_id),
-         .help = "The cluster's name. A node without Kafka has no use for it."},
+         .help = "The cluster's name: the group in Kafka that chooses its leader. A node without Kafka has "
+                 "no use for it."},
 	{SECTION_CLUSTER, "leader.eligibility", &config_type_flag, "true", FIELD(leader_eligibility),
-         .help = "Whether the node may lead. A node without Kafka always does."},
+         .help = "Whether the node may become the leader, which expires leases and writes checkpoints. A "
+                 "node without Kafka always leads."},
 	{SECTION_CLUSTER, "host.name", &config_type_any, "", FIELD(host_name),
-         .help = "The node's host name. A node without Kafka has no use for it."},
+         .help = "The host in the URLs that clients are told when advertised.listeners is empty. Empty: as "
+                 "in listeners."},
+
+	{SECTION_KAFKA, CONFIG_KAFKA_SERVERS, &config_type_list, "", FIELD(kafka_servers),
+         .help = "Kafka's addresses, HOST:PORT parted by commas. Set, the node is one of a replicated "
+                 "store; empty, it is alone."},
+	{SECTION_KAFKA, "kafkacache.group.id", &config_type_any, "", FIELD(kafka_group_id),
+         .help = "The node's name in the cluster, which no other may have. Empty: made from host name and "
+                 "port."},
+	{SECTION_KAFKA, "kafkacache.data.dir", &config_type_any, "", FIELD(kafka_data_dir),
+         .help = "The directory of the database, in place of data.dir. Empty: data.dir."},
+	{SECTION_KAFKA, "kafkacache.topic.replication.factor", &config_type_number, "3",
+         FIELD(kafka_replication_factor), .help = "Copies that Kafka keeps of each topic, at least.",
+         .min = 1, .max = INT16_MAX},
+	{SECTION_KAFKA, "kafkacache.init.timeout.ms", &config_type_number, "300000",
+         FIELD(kafka_init_timeout_ms),
+         .help = "How long Kafka is tried for at the start, the making of topics included.", .min = 100,
+         .max = INT32_MAX},
+	{SECTION_KAFKA, "kafkacache.timeout.ms", &config_type_number, "60000", FIELD(kafka_timeout_ms),
+         .help = "How long any other operation of Kafka may take; requests of clients end sooner.",
+         .min = 100, .max = INT32_MAX},
+	{SECTION_KAFKA, "topic.prefix", &config_type_topic, "_keta_", FIELD(topic_prefix),
+         .help = "What the names of the topics begin with. Clusters that share a Kafka need one each."},
+	{SECTION_KAFKA, "read.barrier", &config_type_choice, "record", FIELD(read_barrier),
+         .help = "How a linearizable read learns how far to wait: by a record in the log, or by asking the "
+                 "broker for the log's end, which is cheaper, but a broker that was deposed and does not "
+                 "know it yet can answer with an old one.",
+         .choices = READ_BARRIERS},
+	{SECTION_KAFKA, "checkpoint.interval.ms", &config_type_number, "300000",
+         FIELD(checkpoint_interval_ms),
+         .help = "How often the leader writes to the tables in Kafka what changed.", .min = 1000,
+         .max = 365 * DAY_MS},
+	{SECTION_KAFKA, "checkpoint.log.bytes", &config_type_size, "67108864", FIELD(checkpoint_log_bytes),
+         .help = "It does so sooner when the log has grown by this.", .min = 65536, .max = INT64_MAX},
+	{SECTION_KAFKA, "log.skip.offset", &config_type_number, "-1", FIELD(log_skip_offset),
+         .help = "A record that cannot be applied and is passed over. The same on every node. -1: none.",
+         .min = -1, .max = INT64_MAX},
+
+	{SECTION_UNUSED, "kafkacache.backing.cache", &config_type_unused, "", .choices = ONLY_SQLITE,
+         .why = "chooses among the original's stores, and is mapped to SQLite"},
+	{SECTION_UNUSED, "kafkacache.client.id", &config_type_unused, "", .why = "is set by the server"},
+	{SECTION_UNUSED, "kafkacache.topic", &config_type_unused, "",
+         .why = "names a topic of the original's cache; topic.prefix says how topics are named here"},
+	{SECTION_UNUSED, "kafkacache.topic.num.partitions", &config_type_unused, "", .why = NO_TOPIC},
+	{SECTION_UNUSED, "kafkacache.topic.partitions", &config_type_unused, "", .why = NO_TOPIC},
+	{SECTION_UNUSED, "kafkacache.topic.partitions.offset", &config_type_unused, "", .why = NO_TOPIC},
+	{SECTION_UNUSED, "kafkacache.topic.skip.validation", &config_type_unused, "",
+         .why = "is about topics, which are always checked here"},
+	{SECTION_UNUSED, "kafkacache.topic.require.compact", &config_type_unused, "",
+         .why = "is about topics, which are always checked here"},
+	{SECTION_UNUSED, "kafkacache.topic.config.*", &config_type_unused, "",
+         .why = "is about topics, which get what the guarantees need here"},
+	{SECTION_UNUSED, "kafkacache.poll.timeout.ms", &config_type_unused, "", .why = NO_CACHE},
+	{SECTION_UNUSED, "kafkacache.bounded.cache.size", &config_type_unused, "", .why = NO_CACHE},
+	{SECTION_UNUSED, "kafkacache.bounded.cache.expiry.secs", &config_type_unused, "", .why = NO_CACHE},
+	{SECTION_UNUSED, "kafkacache.checkpoint.dir", &config_type_unused, "", .why = NO_CHECKPOINT},
+	{SECTION_UNUSED, "kafkacache.checkpoint.version", &config_type_unused, "", .why = NO_CHECKPOINT},
+	{SECTION_UNUSED, "kafkacache.checkpoint.before.init", &config_type_unused, "",
+         .why = NO_CHECKPOINT},
+	{SECTION_UNUSED, "kafkacache.checkpoint.handler", &config_type_unused, "", .why = NO_CHECKPOINT},
+	{SECTION_UNUSED, "kafkacache.enable.offset.commit", &config_type_unused, "", .why = NO_CHECKPOINT},
+	{SECTION_UNUSED, "kafkacache.bdbje.*", &config_type_unused, "", .why = NO_STORE},
+	{SECTION_UNUSED, "kafkacache.caffeine.*", &config_type_unused, "", .why = NO_STORE},
+	{SECTION_UNUSED, "kafkacache.lmdb.*", &config_type_unused, "", .why = NO_STORE},
+	{SECTION_UNUSED, "kafkacache.mapdb.*", &config_type_unused, "", .why = NO_STORE},
+	{SECTION_UNUSED, "kafkacache.rdbms.*", &config_type_unused, "", .why = NO_STORE, .secret = true},
+	{SECTION_UNUSED, "kafkacache.rocksdb.*", &config_type_unused, "", .why = NO_STORE},
 
 	{SECTION_LATER, "token.public.key.path", &config_type_fixed, "", .choices = ONLY_EMPTY,
          .why = CONFIG_NO_JWT},
@@ -120,6 +200,8 @@ const struct config_key config_keys[CONFIG_KEY_COUNT] = {
          .why = CONFIG_NO_JWT},
 	{SECTION_LATER, "token.signature.algorithm", &config_type_fixed, "RS256", .choices = ONLY_RS256,
          .why = CONFIG_NO_JWT},
+	{SECTION_LATER, "kafkacache.topic.read.only", &config_type_fixed, "false", .choices = ONLY_FALSE,
+         .why = "asks for a node that only reads, which is not built into this version yet"},
 	{SECTION_LATER, "ssl.keystore.location", &config_type_fixed, "", .choices = ONLY_EMPTY,
          .why = CONFIG_NO_TLS},
 	{SECTION_LATER, "ssl.keystore.password", &config_type_fixed, "", .choices = ONLY_EMPTY,
@@ -155,19 +237,30 @@ const struct config_key config_keys[CONFIG_KEY_COUNT] = {
 const char *config_section_title(enum config_section section)
 {
 	static const char *const TITLES[SECTION_COUNT] = {
-		[SECTION_NODE] = "The node",    [SECTION_CLIENTS] = "Clients",
-		[SECTION_LIMITS] = "Limits",    [SECTION_HISTORY] = "History and watches",
-		[SECTION_AUTH] = "Logins",      [SECTION_LOG] = "What is logged",
-		[SECTION_CLUSTER] = "Clusters", [SECTION_LATER] = "Not in this version",
+		[SECTION_NODE] = "The node",         [SECTION_CLIENTS] = "Clients",
+		[SECTION_LIMITS] = "Limits",         [SECTION_HISTORY] = "History and watches",
+		[SECTION_AUTH] = "Logins",           [SECTION_LOG] = "What is logged",
+		[SECTION_CLUSTER] = "Clusters",      [SECTION_KAFKA] = "Kafka",
+		[SECTION_UNUSED] = "Without effect", [SECTION_LATER] = "Not in this version",
 	};
 
 	return TITLES[section];
 }
 
+/* 'name' may end with a '*' that stands for anything. */
+static bool is_named(const char *name, const char *text)
+{
+	while (*name != '\0' && *name == *text) {
+		name++;
+		text++;
+	}
+	return *name == '*' || (*name == '\0' && *text == '\0');
+}
+
 const struct config_key *config_key_find(const char *name)
 {
 	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
-		if (strcmp(config_keys[i].name, name) == 0)
+		if (is_named(config_keys[i].name, name))
 			return &config_keys[i];
 	return NULL;
 }
@@ -184,7 +277,7 @@ static bool is_variable_of(const char *variable, const char *name)
 		variable++;
 		name++;
 	}
-	return *name == '\0' && *variable == '\0';
+	return *name == '*' || (*name == '\0' && *variable == '\0');
 }
 
 const struct config_key *config_key_find_variable(const char *variable)
@@ -247,7 +340,7 @@ const struct config_key *config_key_nearest(const char *name)
 	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++) {
 		size_t distance = config_distance(name, config_keys[i].name);
 
-		if (distance < best) {
+		if (config_keys[i].section != SECTION_UNUSED && distance < best) {
 			best = distance;
 			nearest = &config_keys[i];
 		}

@@ -17,16 +17,15 @@
 	"asks for TLS, which is not built into this version yet; there is no falling back to plain text"
 #define CONFIG_NO_JWT                                                                                      \
 	"asks for signed tokens, which are not built into this version yet; token.type must be simple"
-#define CONFIG_NO_KAFKA                                                                                    \
-	"asks for the Kafka log, which is not built into this version yet; a node does not write alone "   \
-	"instead"
 
-/* Keys of Kafka's client all begin with this. */
+/* With these begin the keys of the original's cache library, ours that have its
+ * names, and the properties of Kafka's client. */
 #define CONFIG_KAFKA_PREFIX "kafkacache."
 #define CONFIG_KAFKA_SERVERS "kafkacache.bootstrap.servers"
 #define CONFIG_VARIABLE_PREFIX "KETA_"
+#define CONFIG_KAFKA_VARIABLE_PREFIX CONFIG_VARIABLE_PREFIX "KAFKACACHE_"
 
-enum { CONFIG_KEY_COUNT = 42 };
+enum { CONFIG_KEY_COUNT = 77 };
 
 enum config_section {
 	SECTION_NODE,
@@ -36,7 +35,9 @@ enum config_section {
 	SECTION_AUTH,
 	SECTION_LOG,
 	SECTION_CLUSTER,
-	SECTION_LATER, /* known keys whose feature is not built; only the default is taken */
+	SECTION_KAFKA,
+	SECTION_UNUSED, /* keys of the original's that mean nothing here; taken, and that is said */
+	SECTION_LATER,  /* known keys whose feature is not built; only the default is taken */
 	SECTION_COUNT,
 };
 
@@ -47,14 +48,14 @@ struct config_choice {
 
 struct config_key {
 	enum config_section section;
-	const char *name;
+	const char *name; /* unused: a '*' at the end stands for anything */
 	const struct config_type *type;
 	const char *initial; /* the default, as it would be written */
 	size_t offset;       /* of the field in struct config */
 	const char *help;    /* one sentence */
 	int64_t min, max;    /* numbers and sizes */
 	const struct config_choice *choices;
-	const char *why;    /* fixed: why nothing else is taken */
+	const char *why;    /* fixed: why nothing else is taken; unused: what it asks for */
 	const char *sample; /* set in the sample file to this; NULL: its default, commented out */
 	bool secret;        /* a password: never printed */
 };

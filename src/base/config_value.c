@@ -12,6 +12,11 @@
 
 enum { HOUR_MS = 3600 * 1000 };
 
+/* Kafka's names of topics end at 249 bytes; what follows the prefix is shorter than 49. */
+enum { MAX_TOPIC_BYTES = 200 };
+
+#define TOPIC_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
 static enum status_code refuse(struct buf *reason, const char *text)
 {
 	buf_append_text(reason, text);
@@ -231,6 +236,29 @@ static enum status_code parse_fixed(const struct config_key *key, const char *te
 	return refuse(reason, key->why);
 }
 
+static enum status_code parse_topic(const struct config_key *key, const char *text, struct arena *arena,
+                                    void *field, struct buf *reason)
+{
+	const size_t len = strlen(text);
+
+	(void)key;
+	if (len == 0 || len > MAX_TOPIC_BYTES || strspn(text, TOPIC_CHARS) != len)
+		return refuse(reason, "must be one to 200 of the characters that a topic's name may have: "
+		                      "letters, digits, '.', '_' and '-'");
+	return store_text(arena, text, field);
+}
+
+static enum status_code parse_unused(const struct config_key *key, const char *text, struct arena *arena,
+                                     void *field, struct buf *reason)
+{
+	(void)key;
+	(void)text;
+	(void)arena;
+	(void)field;
+	(void)reason;
+	return STATUS_OK;
+}
+
 bool config_parse_retention(const char *text, bool periodic, int64_t *out)
 {
 	const char *end = read_number(text, out);
@@ -265,3 +293,5 @@ const struct config_type config_type_size = {"size", parse_size};
 const struct config_type config_type_choice = {"choice", parse_choice};
 const struct config_type config_type_retention = {"number or duration", parse_retention};
 const struct config_type config_type_fixed = {"fixed", parse_fixed};
+const struct config_type config_type_topic = {"text", parse_topic};
+const struct config_type config_type_unused = {"any", parse_unused};

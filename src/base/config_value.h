@@ -38,6 +38,8 @@ extern const struct config_type config_type_size;      /* the same, with KiB, Mi
 extern const struct config_type config_type_choice;    /* an enum, by the key's choices */
 extern const struct config_type config_type_retention; /* int64_t, checked later: see below */
 extern const struct config_type config_type_fixed;     /* nothing stored: one of the key's choices */
+extern const struct config_type config_type_topic;     /* const char *, part of a Kafka topic's name */
+extern const struct config_type config_type_unused;    /* nothing stored: anything */
 
 /* As Go's flag package reads a boolean. */
 bool config_parse_flag(const char *text, bool *out);

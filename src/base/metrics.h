@@ -109,8 +109,36 @@ enum metric_kind {
 	  "HTTP requests whose body was dropped for its size.")                                          \
 	X(BATCH_RECORDS, HISTOGRAM, "keta_apply_batch_records", "", 1, 13,                               \
 	  "Log records applied in one database transaction.")                                            \
+	X(LOG_APPLIED_OFFSET, GAUGE, "keta_log_applied_offset", "", 0, 0,                                \
+	  "Offset of the newest log record that is applied.")                                            \
+	X(LOG_LAG, GAUGE, "keta_log_lag_records", "", 0, 0,                                              \
+	  "Records of the shared log that are known of and not yet applied.")                            \
+	X(STATE_HASH, INFO, "keta_state_hash", "hex", 0, 0,                                              \
+	  "Hash over the state as of keta_log_applied_offset, hexadecimal: nodes at the same offset have the same.") \
+	X(TERM, GAUGE, "keta_term", "", 0, 0, "The term of the leader, as of the newest record applied.") \
+	X(CHECKPOINT_OFFSET, GAUGE, "keta_checkpoint_offset", "", 0, 0,                                  \
+	  "Offset up to which the newest checkpoint holds the state.")                                   \
+	X(CHECKPOINT_AGE, SECONDS_GAUGE, "keta_checkpoint_age_seconds", "", 0, 0,                        \
+	  "Time since the newest checkpoint.")                                                           \
+	X(BARRIERS, COUNTER, "keta_barriers_total", "", 0, 0,                                            \
+	  "Times that the log was asked how far linearizable reads have to wait.")                       \
+	X(BARRIER_READS, HISTOGRAM, "keta_barrier_reads", "", 1, 13,                                     \
+	  "Linearizable reads that shared one such question.")                                           \
+	X(BOOTSTRAP_DONE, GAUGE, "keta_bootstrap_done", "", 0, 0,                                        \
+	  "Of what a starting node has to get from Kafka, what it has; 0 when it does nothing of the kind.") \
+	X(BOOTSTRAP_TOTAL, GAUGE, "keta_bootstrap_total", "", 0, 0,                                      \
+	  "What a starting node has to get from Kafka; 0 when it does nothing of the kind.")             \
 	X(WAL_BYTES, GAUGE, "keta_wal_bytes", "", 0, 0, "Size of the database's write-ahead log.")       \
 	X(LOGICAL_BYTES, GAUGE, "keta_logical_bytes", "", 0, 0, "Bytes that the quota counts.")          \
+	X(LOG_END, GAUGE, "keta_log_end_offset", "", 0, 0, "Offset of the newest record in the log in Kafka.") \
+	X(LOG_APPEND_SECONDS, SECONDS_HISTOGRAM, "keta_log_append_seconds", "", 100, 20,                 \
+	  "Time from appending a record to Kafka's confirmation.")                                       \
+	X(KAFKA_UP, GAUGE, "keta_kafka_up", "", 0, 0,                                                    \
+	  "1 when a broker of Kafka's has answered within the last seconds.")                            \
+	X(KAFKA_ERRORS, COUNTER, "keta_kafka_errors_total", "", 0, 0,                                    \
+	  "Errors of Kafka's clients, connections included.")                                            \
+	X(KAFKA_PRODUCER_RESTARTS, COUNTER, "keta_kafka_producer_restarts_total", "", 0, 0,              \
+	  "Times that a fatal error made the log's producer start anew.")                                \
 	X(LEASES, GAUGE, "keta_leases", "", 0, 0, "Leases that exist.")                                  \
 	X(RENEWAL_IDS, HISTOGRAM, "keta_lease_renewal_batch_leases", "", 1, 13,                          \
 	  "Lease renewals written in one log record.")                                                   \

@@ -82,6 +82,13 @@ enum grpc_code {
 	X(CANNOT_LISTEN, UNAVAILABLE, true, "one of the listeners cannot be listened at")                \
 	X(TOO_FEW_FILES, RESOURCE_EXHAUSTED, false, "too few files may be open at once")                 \
 	X(BUSY, UNAVAILABLE, true, "the data directory is in use by another server")                     \
+	X(NO_KAFKA, UNAVAILABLE, true, "Kafka cannot be reached")                                        \
+	X(BAD_KAFKA, FAILED_PRECONDITION, false, "Kafka cannot be used as it is set up")                 \
+	X(BAD_LOG, FAILED_PRECONDITION, false, "the log in Kafka is not the one that this node follows") \
+	X(FENCED, ABORTED, false, "another node leads now")                                              \
+	X(REPLACED, ABORTED, false, "another node of the same name has joined")                          \
+	X(NEWER_RECORD, FAILED_PRECONDITION, false, "a log record was written by a newer version")       \
+	X(NOT_READY, UNAVAILABLE, true, "etcdserver: this node is not ready yet, see /readyz?verbose")   \
 	X(INTERNAL, INTERNAL, false, "etcdserver: internal error, see the server's log")
 
 enum status_code {

@@ -14,6 +14,7 @@
 #include "base/logger.h"
 #include "base/metrics.h"
 #include "edge/exchange.h"
+#include "edge/listen_set.h"
 #include "edge/listener.h"
 #include "edge/loop.h"
 
@@ -24,6 +25,7 @@ enum { LOOPS_MAX = 64 };
 
 struct http {
 	struct edge edge;
+	struct listen_set *set; /* owned */
 	struct listener *listener;
 	struct loop *loops;
 	size_t loop_count;
@@ -86,19 +88,23 @@ static enum status_code start_loops(struct http *http)
 	return STATUS_OK;
 }
 
-enum status_code http_start(const struct config *config, struct engine *engine, struct http **out)
+enum status_code http_start(const struct config *config, struct listen_set *set, struct engine *engine,
+                            struct http **out)
 {
 	struct http *http = calloc(1, sizeof *http);
 	struct listener_options options = {
-		.urls = config->listeners,
+		.set = set,
 		.connection_limit = config->connection_limit,
 		.hand_over = deal,
 		.arg = http,
 	};
 	enum status_code status;
 
-	if (http == NULL)
+	if (http == NULL) {
+		listen_set_free(set);
 		return STATUS_NO_MEMORY;
+	}
+	http->set = set;
 	MHD_set_panic_func(panic, NULL);
 	/* A quota that is off is negative. */
 	metric_set(METRIC_QUOTA_BYTES, config->quota_backend_bytes > 0 ? config->quota_backend_bytes : 0);
@@ -119,22 +125,22 @@ enum status_code http_start(const struct config *config, struct engine *engine, 
 
 size_t http_listener_count(const struct http *http)
 {
-	return listener_count(http->listener);
+	return listen_set_count(http->set);
 }
 
 uint16_t http_port(const struct http *http, size_t i)
 {
-	return listener_port(http->listener, i);
+	return listen_set_port(http->set, i);
 }
 
 const char *http_url(const struct http *http, size_t i)
 {
-	return listener_url(http->listener, i);
+	return listen_set_url(http->set, i);
 }
 
 bool http_is_loopback(const struct http *http, size_t i)
 {
-	return listener_is_loopback(http->listener, i);
+	return listen_set_is_loopback(http->set, i);
 }
 
 void http_drain(struct http *http)
@@ -162,6 +168,7 @@ void http_stop(struct http *http)
 	for (size_t i = 0; i < http->loop_count; i++)
 		loop_stop(&http->loops[i]);
 	listener_free(http->listener);
+	listen_set_free(http->set);
 	free(http->loops);
 	origin_set_release(&http->edge.cors_origins);
 	origin_set_release(&http->edge.hosts);

@@ -19,12 +19,13 @@
 struct config;
 struct engine;
 struct http;
+struct listen_set;
 
-/* Listens at config->listeners and serves. 'config' and 'engine' are borrowed
- * until http_stop. STATUS_BAD_CONFIG for a listener that is no URL,
- * STATUS_CANNOT_LISTEN for one that cannot be bound, both logged,
- * STATUS_NO_MEMORY, STATUS_INTERNAL. */
-enum status_code http_start(const struct config *config, struct engine *engine, struct http **out);
+/* Serves those who connect at the set, which is the edge's from now on, also when this
+ * fails. 'config' and 'engine' are borrowed until http_stop. STATUS_NO_MEMORY,
+ * STATUS_INTERNAL. */
+enum status_code http_start(const struct config *config, struct listen_set *set, struct engine *engine,
+                            struct http **out);
 
 size_t http_listener_count(const struct http *http);
 

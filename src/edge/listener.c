@@ -9,7 +9,6 @@
  */
 #include "edge/listener.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <netdb.h>
 #include <pthread.h>
@@ -27,7 +26,7 @@
 #include "base/metrics.h"
 #include "base/process.h"
 #include "edge/greeting.h"
-#include "edge/listen_url.h"
+#include "edge/listen_set.h"
 
 enum {
 	FIRST_BYTE_MS = 10000,
@@ -47,13 +46,6 @@ struct source {
 	int fd;
 };
 
-struct port {
-	struct source source;
-	uint16_t number;
-	bool is_loopback;
-	char url[LISTEN_URL_BYTES];
-};
-
 /* A connection whose first bytes have not come. */
 struct silent {
 	struct source source;
@@ -65,8 +57,7 @@ struct silent {
 
 struct listener {
 	struct listener_options options;
-	struct port *ports;
-	size_t port_count;
+	struct source *ports; /* the listening sockets, in the order of options.set */
 	struct source wake;
 	int epoll_fd;
 	pthread_t thread;
@@ -81,57 +72,6 @@ struct listener {
 	int64_t preface_logged_ms; /* 0: never */
 	int64_t now_ms;
 };
-
-/* ---- Listening sockets ---- */
-
-static void log_failure(const char *url, size_t len, const char *error)
-{
-	char text[LISTEN_URL_BYTES];
-
-	snprintf(text, sizeof text, "%.*s", (int)len, url);
-	logger_error("listener", "cannot listen", LOG_STR("url", text), LOG_STR("error", error), LOG_END);
-}
-
-static enum status_code open_url(struct listener *listener, const char *url, size_t len)
-{
-	struct port *ports = realloc(listener->ports, (listener->port_count + 1) * sizeof *ports);
-	struct listen_socket opened;
-	struct port *port;
-	enum status_code status;
-
-	if (ports == NULL)
-		return STATUS_NO_MEMORY;
-	listener->ports = ports;
-	status = listen_at_url(url, len, &opened);
-	if (status != STATUS_OK) {
-		log_failure(url, len, opened.error);
-		return status;
-	}
-	port = &ports[listener->port_count++];
-	*port = (struct port){
-		.source = {.kind = SOURCE_PORT, .fd = opened.fd},
-		.number = opened.port,
-		.is_loopback = opened.is_loopback,
-	};
-	memcpy(port->url, opened.url, sizeof port->url);
-	return STATUS_OK;
-}
-
-static enum status_code open_urls(struct listener *listener)
-{
-	const char *url = listener->options.urls;
-
-	while (*url != '\0') {
-		size_t len = strcspn(url, ",");
-		enum status_code status = len == 0 ? STATUS_OK : open_url(listener, url, len);
-
-		if (status != STATUS_OK)
-			return status;
-		url += len;
-		url += *url == ',';
-	}
-	return listener->port_count > 0 ? STATUS_OK : STATUS_BAD_CONFIG;
-}
 
 /* ---- Silent connections ---- */
 
@@ -228,8 +168,8 @@ static void expire_silent(struct listener *listener)
 
 static void watch_ports(struct listener *listener, bool on)
 {
-	for (size_t i = 0; i < listener->port_count; i++) {
-		struct source *source = &listener->ports[i].source;
+	for (size_t i = 0; i < listen_set_count(listener->options.set); i++) {
+		struct source *source = &listener->ports[i];
 		struct epoll_event event = {.events = EPOLLIN, .data.ptr = source};
 
 		epoll_ctl(listener->epoll_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, source->fd, &event);
@@ -285,7 +225,7 @@ static void wait_for_bytes(struct listener *listener, int fd, const struct socka
 }
 
 /* False when there is nothing more to accept for now. */
-static bool accept_one(struct listener *listener, const struct port *port)
+static bool accept_one(struct listener *listener, const struct source *port)
 {
 	struct sockaddr_storage addr;
 	socklen_t addr_len = sizeof addr;
@@ -295,7 +235,7 @@ static bool accept_one(struct listener *listener, const struct port *port)
 		pause_accepting(listener);
 		return false;
 	}
-	fd = accept4(port->source.fd, (struct sockaddr *)&addr, &addr_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	fd = accept4(port->fd, (struct sockaddr *)&addr, &addr_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
 			logger_warn("listener", "cannot accept", LOG_STR("error", strerror(errno)),
@@ -319,7 +259,7 @@ static void on_event(struct listener *listener, struct source *source, uint32_t 
 		break;
 	case SOURCE_PORT:
 		for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-			if (!accept_one(listener, (const struct port *)source))
+			if (!accept_one(listener, source))
 				break;
 		}
 		break;
@@ -387,6 +327,19 @@ static int64_t fit_limit(int64_t wanted)
 	return fds;
 }
 
+static enum status_code take_ports(struct listener *listener)
+{
+	const size_t count = listen_set_count(listener->options.set);
+
+	listener->ports = calloc(count, sizeof *listener->ports);
+	if (listener->ports == NULL)
+		return STATUS_NO_MEMORY;
+	for (size_t i = 0; i < count; i++)
+		listener->ports[i] =
+			(struct source){.kind = SOURCE_PORT, .fd = listen_set_fd(listener->options.set, i)};
+	return STATUS_OK;
+}
+
 enum status_code listener_open(const struct listener_options *options, struct listener **out)
 {
 	struct listener *listener = calloc(1, sizeof *listener);
@@ -399,7 +352,7 @@ enum status_code listener_open(const struct listener_options *options, struct li
 	listener->now_ms = clock_ms();
 	status = open_wake(listener);
 	if (status == STATUS_OK)
-		status = open_urls(listener);
+		status = take_ports(listener);
 	if (status != STATUS_OK) {
 		listener_free(listener);
 		return status;
@@ -416,38 +369,6 @@ enum status_code listener_start(struct listener *listener)
 	return STATUS_OK;
 }
 
-size_t listener_count(const struct listener *listener)
-{
-	return listener->port_count;
-}
-
-uint16_t listener_port(const struct listener *listener, size_t i)
-{
-	assert(i < listener->port_count);
-	return listener->ports[i].number;
-}
-
-const char *listener_url(const struct listener *listener, size_t i)
-{
-	assert(i < listener->port_count);
-	return listener->ports[i].url;
-}
-
-bool listener_is_loopback(const struct listener *listener, size_t i)
-{
-	assert(i < listener->port_count);
-	return listener->ports[i].is_loopback;
-}
-
-static void close_ports(struct listener *listener)
-{
-	for (size_t i = 0; i < listener->port_count; i++) {
-		if (listener->ports[i].source.fd >= 0)
-			close(listener->ports[i].source.fd);
-		listener->ports[i].source.fd = -1;
-	}
-}
-
 void listener_stop(struct listener *listener)
 {
 	if (listener->running) {
@@ -456,7 +377,7 @@ void listener_stop(struct listener *listener)
 		pthread_join(listener->thread, NULL);
 		listener->running = false;
 	}
-	close_ports(listener);
+	listen_set_close(listener->options.set);
 	while (listener->oldest != NULL) {
 		int fd = listener->oldest->source.fd;
 

@@ -21,6 +21,7 @@
 
 #include "base/status.h"
 
+struct listen_set;
 struct listener;
 
 /* Takes a connected, non-blocking socket; its owner calls
@@ -29,32 +30,20 @@ struct listener;
 typedef void listener_hand_over_fn(void *arg, int fd, const struct sockaddr *addr, socklen_t addr_len);
 
 struct listener_options {
-	const char *urls;         /* "http://host:port", several separated by commas */
+	struct listen_set *set;   /* where to accept; borrowed until listener_free */
 	int64_t connection_limit; /* lowered to what the descriptor limit allows */
 	listener_hand_over_fn *hand_over;
 	void *arg;
 };
 
-/* Binds every URL; clients can connect from now on, and wait. STATUS_BAD_CONFIG
- * for a URL that cannot be read and STATUS_CANNOT_LISTEN for one that cannot be
- * bound, both logged, STATUS_NO_MEMORY, STATUS_INTERNAL. */
+/* Clients that connect still wait. STATUS_NO_MEMORY, STATUS_INTERNAL; the set is
+ * closed then. */
 enum status_code listener_open(const struct listener_options *options, struct listener **out);
 
 /* Starts the thread: hand_over may be called from now on. STATUS_INTERNAL. */
 enum status_code listener_start(struct listener *listener);
 
-size_t listener_count(const struct listener *listener);
-
-/* The port that the i-th URL got; for one that asked for port 0. */
-uint16_t listener_port(const struct listener *listener, size_t i);
-
-/* The i-th URL, with that port; valid until listener_free. */
-const char *listener_url(const struct listener *listener, size_t i);
-
-/* Whether only this machine can connect to it. */
-bool listener_is_loopback(const struct listener *listener, size_t i);
-
-/* Closes the listening sockets and those not handed over; joins the thread.
+/* Closes the set and the sockets that were not handed over; joins the thread.
  * hand_over is not called any more. */
 void listener_stop(struct listener *listener);
 

@@ -11,6 +11,7 @@
 
 #include "base/metrics.h"
 #include "base/process.h"
+#include "base/progress.h"
 #include "base/version.h"
 #include "edge/target.h"
 #include "engine/engine.h"
@@ -22,6 +23,7 @@ enum check {
 	CHECK_SERIALIZABLE_READ,
 	CHECK_LINEARIZABLE_READ,
 	CHECK_NON_LEARNER,
+	CHECK_CATCH_UP, /* nodes of a shared log only, and not etcd's */
 	CHECK_COUNT,
 	CHECK_NONE = CHECK_COUNT,
 };
@@ -36,6 +38,7 @@ static const char *const CHECK_NAMES[CHECK_COUNT] = {
 	[CHECK_SERIALIZABLE_READ] = "serializable_read",
 	[CHECK_LINEARIZABLE_READ] = "linearizable_read",
 	[CHECK_NON_LEARNER] = "non_learner",
+	[CHECK_CATCH_UP] = "catch_up",
 };
 
 enum kind { KIND_HEALTH, KIND_CHECKS, KIND_VERSION, KIND_METRICS };
@@ -62,9 +65,12 @@ static const struct plain_route ROUTES[] = {
 	{"/readyz/serializable_read", KIND_CHECKS, BIT(CHECK_SERIALIZABLE_READ), false},
 	{"/readyz/linearizable_read", KIND_CHECKS, BIT(CHECK_LINEARIZABLE_READ), false},
 	{"/readyz/non_learner", KIND_CHECKS, BIT(CHECK_NON_LEARNER), false},
+	{"/readyz/catch_up", KIND_CHECKS, BIT(CHECK_CATCH_UP), false},
 	{"/version", KIND_VERSION, 0, false},
 	{"/metrics", KIND_METRICS, 0, false},
 };
+
+#define LIVE_PATH "/livez"
 
 enum { ROUTE_COUNT = sizeof ROUTES / sizeof ROUTES[0] };
 
@@ -104,6 +110,17 @@ static void exclude(struct plain *plain, const char *name, size_t len)
 	}
 }
 
+/* Only a node that follows a shared log can lag behind it. */
+static unsigned checks_of(const struct plain_route *route, struct engine *engine)
+{
+	struct engine_info info = {.shared = false};
+
+	if (route->checks != READY_CHECKS || engine == NULL)
+		return route->checks;
+	engine_info(engine, &info);
+	return info.shared ? READY_CHECKS | BIT(CHECK_CATCH_UP) : READY_CHECKS;
+}
+
 void plain_init(struct plain *plain, const struct plain_route *route, struct engine *engine,
                 struct reader *reader, const char *query, size_t query_len)
 {
@@ -115,7 +132,7 @@ void plain_init(struct plain *plain, const struct plain_route *route, struct eng
 		.route = route,
 		.engine = engine,
 		.reader = reader,
-		.checks = route->checks,
+		.checks = checks_of(route, engine),
 		.check = CHECK_NONE,
 	};
 	target_query_init(&pairs, query, query_len);
@@ -172,32 +189,13 @@ static enum plain_next refuse_method(struct reply *reply)
 	return reply_static(reply, 405, REPLY_TEXT, "Method Not Allowed\n");
 }
 
-static void read_gauges(struct engine *engine, struct reader *reader)
+static void read_process(void)
 {
-	struct engine_info info;
-	struct engine_sizes sizes;
 	struct process_info process;
-	char id[20];
 
-	engine_info(engine, &info);
-	engine_sizes(engine, reader, &sizes);
 	process_read(&process);
-	snprintf(id, sizeof id, "%" PRIx64, info.member_id);
-	metric_set_label(METRIC_SERVER_ID, id);
 	metric_set_label(METRIC_SERVER_VERSION, ETCD_SERVER_VERSION);
 	metric_set_label(METRIC_CLUSTER_VERSION, "3.7");
-	metric_set(METRIC_REVISION, info.revision);
-	metric_set(METRIC_COMPACT_REVISION, info.compact_revision);
-	metric_set(METRIC_HAS_LEADER, info.fault == NULL);
-	metric_set(METRIC_IS_LEADER, info.fault == NULL);
-	metric_set(METRIC_APPLIED, info.applied_offset);
-	metric_set(METRIC_COMMITTED, info.applied_offset);
-	metric_set(METRIC_PROPOSALS_PENDING, engine_pending(engine));
-	metric_set(METRIC_FILE_BYTES, sizes.file_bytes);
-	metric_set(METRIC_USED_BYTES, sizes.used_bytes);
-	metric_set(METRIC_WAL_BYTES, sizes.wal_bytes);
-	metric_set(METRIC_LOGICAL_BYTES, sizes.logical_bytes);
-	metric_set(METRIC_KEYS, sizes.keys);
 	metric_set(METRIC_PROCESS_CPU, process.cpu_us);
 	metric_set(METRIC_PROCESS_RSS, process.resident_bytes);
 	metric_set(METRIC_PROCESS_VIRTUAL, process.virtual_bytes);
@@ -206,9 +204,56 @@ static void read_gauges(struct engine *engine, struct reader *reader)
 	metric_set(METRIC_PROCESS_START, process.start_us);
 }
 
+static void read_log(const struct engine_info *info)
+{
+	char hash[20];
+
+	snprintf(hash, sizeof hash, "%016" PRIx64, info->state_hash);
+	metric_set_label(METRIC_STATE_HASH, hash);
+	metric_set(METRIC_HAS_LEADER, info->has_leader);
+	metric_set(METRIC_IS_LEADER, info->leads);
+	metric_set(METRIC_LOG_LAG, info->log_end_offset > info->applied_offset
+	                                   ? info->log_end_offset - 1 - info->applied_offset
+	                                   : 0);
+}
+
+static void read_gauges(struct engine *engine, struct reader *reader)
+{
+	struct engine_info info;
+	struct engine_sizes sizes;
+	char id[20];
+
+	engine_info(engine, &info);
+	engine_sizes(engine, reader, &sizes);
+	read_process();
+	snprintf(id, sizeof id, "%" PRIx64, info.member_id);
+	metric_set_label(METRIC_SERVER_ID, id);
+	metric_set(METRIC_REVISION, info.revision);
+	metric_set(METRIC_COMPACT_REVISION, info.compact_revision);
+	if (info.shared) {
+		read_log(&info);
+	} else {
+		metric_set(METRIC_HAS_LEADER, info.fault == NULL);
+		metric_set(METRIC_IS_LEADER, info.fault == NULL);
+	}
+	metric_set(METRIC_TERM, (int64_t)info.term);
+	metric_set(METRIC_LOG_APPLIED_OFFSET, info.applied_offset);
+	metric_set(METRIC_APPLIED, info.applied_offset);
+	metric_set(METRIC_COMMITTED, info.applied_offset);
+	metric_set(METRIC_PROPOSALS_PENDING, engine_pending(engine));
+	metric_set(METRIC_FILE_BYTES, sizes.file_bytes);
+	metric_set(METRIC_USED_BYTES, sizes.used_bytes);
+	metric_set(METRIC_WAL_BYTES, sizes.wal_bytes);
+	metric_set(METRIC_LOGICAL_BYTES, sizes.logical_bytes);
+	metric_set(METRIC_KEYS, sizes.keys);
+}
+
 static enum plain_next reply_metrics(struct plain *plain, struct reply *reply)
 {
-	read_gauges(plain->engine, plain->reader);
+	if (plain->engine != NULL)
+		read_gauges(plain->engine, plain->reader);
+	else
+		read_process();
 	metrics_write(&plain->text);
 	return reply_buf(reply, 200, METRICS_TYPE, &plain->text);
 }
@@ -246,6 +291,27 @@ static void check_alarm(struct plain *plain, unsigned check)
 	note_result(plain, check, raised ? "alarm activated: CORRUPT" : NULL);
 }
 
+/* Fed by the engine (engine_info), and by the start's progress while there is any. */
+static void check_catch_up(struct plain *plain)
+{
+	struct engine_info info;
+	struct buf why;
+
+	engine_info(plain->engine, &info);
+	if (!info.shared || (info.ready && info.log_fault == NULL)) {
+		note_result(plain, CHECK_CATCH_UP, NULL);
+		return;
+	}
+	buf_init(&why);
+	if (info.log_fault != NULL)
+		buf_append_text(&why, info.log_fault);
+	else
+		progress_describe(&why);
+	buf_append_byte(&why, '\0');
+	note_result(plain, CHECK_CATCH_UP, why.failed ? "not enough memory" : (const char *)why.data);
+	buf_release(&why);
+}
+
 static enum plain_next reply_health(struct plain *plain, struct reply *reply)
 {
 	struct buf body;
@@ -275,13 +341,15 @@ static enum plain_next reply_checks(struct plain *plain, struct reply *reply)
 static void note_read(struct plain *plain, const struct status *read)
 {
 	struct engine_info info;
+	const char *fault;
 
 	if (read->code != STATUS_OK) {
 		note_result(plain, plain->check, status_text(read));
 		return;
 	}
 	engine_info(plain->engine, &info);
-	note_result(plain, plain->check, plain->check == CHECK_LINEARIZABLE_READ ? info.fault : NULL);
+	fault = info.fault != NULL ? info.fault : info.log_fault;
+	note_result(plain, plain->check, plain->check == CHECK_LINEARIZABLE_READ ? fault : NULL);
 }
 
 static enum plain_next run_checks(struct plain *plain, const struct status *read, struct reply *reply)
@@ -301,6 +369,9 @@ static enum plain_next run_checks(struct plain *plain, const struct status *read
 		case CHECK_NOSPACE:
 		case CHECK_CORRUPT:
 			check_alarm(plain, check);
+			break;
+		case CHECK_CATCH_UP:
+			check_catch_up(plain);
 			break;
 		case CHECK_NON_LEARNER:
 		case CHECK_COUNT:
@@ -322,4 +393,44 @@ enum plain_next plain_step(struct plain *plain, const char *method, const struct
 	if (plain->route->kind == KIND_VERSION)
 		return reply_static(reply, 200, REPLY_JSON, VERSION_BODY);
 	return run_checks(plain, read, reply);
+}
+
+/* Without an engine one thing is known: that the node does not serve yet. */
+static void note_start(struct plain *plain)
+{
+	struct buf why;
+
+	buf_init(&why);
+	progress_describe(&why);
+	buf_append_byte(&why, '\0');
+	plain->failed = true;
+	if (plain->route->kind == KIND_HEALTH)
+		buf_append_text(&plain->text, "NOT READY:");
+	else
+		buf_printf(&plain->text, "[-]%s failed: ", CHECK_NAMES[CHECK_CATCH_UP]);
+	buf_append_text(&plain->text, why.failed ? "not enough memory" : (const char *)why.data);
+	if (plain->route->kind != KIND_HEALTH)
+		buf_append_byte(&plain->text, '\n');
+	buf_release(&why);
+}
+
+void plain_answer_starting(struct plain *plain, const char *method, struct reply *reply)
+{
+	const bool is_check = plain->route->kind == KIND_HEALTH || plain->route->kind == KIND_CHECKS;
+
+	if (!is_check || strcmp(method, "GET") != 0) {
+		plain_step(plain, method, NULL, reply);
+		return;
+	}
+	/* That the process answers at all is what /livez asks for. */
+	if (strncmp(plain->route->path, LIVE_PATH, strlen(LIVE_PATH)) == 0) {
+		plain->verbose = false;
+		reply_checks(plain, reply);
+		return;
+	}
+	note_start(plain);
+	if (plain->route->kind == KIND_HEALTH)
+		reply_health(plain, reply);
+	else
+		reply_checks(plain, reply);
 }

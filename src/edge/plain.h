@@ -28,7 +28,7 @@ const struct plain_route *plain_find(const char *path, size_t len);
 /* An answer being made. */
 struct plain {
 	const struct plain_route *route;
-	struct engine *engine;
+	struct engine *engine; /* NULL before there is one */
 	struct reader *reader; /* the calling thread's */
 	unsigned checks;       /* left to do, a set of bits */
 	unsigned check;        /* the one that waits for its read */
@@ -49,5 +49,9 @@ void plain_release(struct plain *plain);
  * body is the caller's. */
 enum plain_next plain_step(struct plain *plain, const char *method, const struct status *read,
                            struct reply *reply);
+
+/* The whole answer of a node that does not serve yet and has no engine: alive, and not ready,
+ * with how far the start has come (base/progress.h). */
+void plain_answer_starting(struct plain *plain, const char *method, struct reply *reply);
 
 #endif

@@ -5,6 +5,10 @@
  * lets the waiting calls go. It is the only writer of the database; what
  * compaction drops and what the write-ahead log holds too much of is its work
  * as well, in small steps between two batches.
+ *
+ * Under a shared log a batch that cannot be committed here is applied by the
+ * others: it is tried again until it can. A record that cannot be read stops
+ * this node, since nothing after it may be applied.
  */
 #include <stdlib.h>
 #include <time.h>
@@ -14,8 +18,10 @@
 #include "base/metrics.h"
 #include "engine/internal.h"
 #include "engine/lessor.h"
+#include "engine/places.h"
 #include "log/record.h"
 #include "state/apply.h"
+#include "state/cluster.h"
 #include "state/compact.h"
 #include "watch/hub.h"
 
@@ -26,11 +32,18 @@ enum {
 	/* The applier finishes the checkpoint itself from here on; before, the housekeeper does the work. */
 	WAL_MAX_PAGES = 4096,
 	SCRATCH_BLOCK_BYTES = 256 * 1024,
+	PAUSE_NS = 20 * 1000 * 1000, /* between two looks whether a batch is to be tried again */
 };
 
 struct item {
 	struct call *call; /* of this node and still waiting, or NULL */
 	struct applied applied;
+	/* What the engine itself has to know of the record; it is gone when the batch is committed. */
+	uint64_t own_sequence; /* of one of this node's, or 0 */
+	uint64_t term;         /* that it took, as this one's owner */
+	struct vote vote;      /* what it says about hashes */
+	Pb__Record__RequestCase kind;
+	bool undecided;        /* of a verdict */
 };
 
 struct applier {
@@ -41,6 +54,9 @@ struct applier {
 	struct item items[BATCH_RECORDS];
 	size_t count;
 	int64_t compact_after_ms; /* on clock_ms's scale: a step failed, and is tried again then */
+	struct places *places; /* NULL unless the log is shared */
+	bool again;            /* the batch could not be committed and is to be tried again, then: */
+	int64_t retry_ms;
 };
 
 static void note_alarm(const char *kind, bool before, bool now)
@@ -58,8 +74,15 @@ static void publish(struct engine *engine)
 	const struct store_state *state = &st->saved;
 	bool nospace = st->saved_nospace, corrupt = st->saved_corrupt;
 
+	if (engine->shared && state->cluster_id != 0 && atomic_load(&engine->member_id) == 0)
+		atomic_store(&engine->member_id,
+		             cluster_member_id(state->cluster_id, engine->cluster.node_name));
+	else if (!engine->shared)
+		atomic_store(&engine->member_id, state->member_id);
 	atomic_store(&engine->cluster_id, state->cluster_id);
-	atomic_store(&engine->member_id, state->member_id);
+	atomic_store(&engine->owner, state->owner);
+	atomic_store(&engine->owner_member, state->owner_member);
+	atomic_store(&engine->level, (uint32_t)state->level);
 	atomic_store(&engine->term, state->term);
 	atomic_store(&engine->compact_revision, state->compact_revision);
 	atomic_store(&engine->logical_bytes, state->logical_bytes);
@@ -68,7 +91,13 @@ static void publish(struct engine *engine)
 		atomic_store(&engine->alarm_proposed, false);
 	note_alarm("NOSPACE", atomic_exchange(&engine->alarm_nospace, nospace), nospace);
 	note_alarm("CORRUPT", atomic_exchange(&engine->alarm_corrupt, corrupt), corrupt);
+	pthread_mutex_lock(&engine->place_lock);
+	engine->place_offset = state->applied_offset;
+	engine->place_record = state->record_hash;
+	engine->place_chain = state->chain;
+	atomic_store(&engine->state_hash, state->hash);
 	atomic_store(&engine->applied_offset, state->applied_offset);
+	pthread_mutex_unlock(&engine->place_lock);
 }
 
 /* Decodes a record and finds the call that waits for it. */
@@ -81,10 +110,118 @@ static enum status_code read_record(struct applier *applier, size_t at, Pb__Reco
 
 	/* Nothing of the last record is needed: what its call is told lives in the call. */
 	arena_reset(&applier->scratch);
-	status = record_unpack(raw->data, raw->len, &applier->scratch, rec);
-	if (status == STATUS_OK && item->call == NULL && (*rec)->incarnation == engine->incarnation)
+	status = record_unpack(raw->data, raw->len, engine->cluster.max_level, &applier->scratch, rec);
+	if (status != STATUS_OK || (*rec)->incarnation != engine->incarnation)
+		return status;
+	if (item->call == NULL)
 		item->call = propose_take(engine, (*rec)->sequence);
+	item->own_sequence = (*rec)->sequence;
 	return status;
+}
+
+/* A record that cannot be read: it is passed over if the cluster's operator says
+ * so. Otherwise this node stays where it is, since what comes after builds on it. */
+static enum status_code take_unreadable(struct applier *applier, int64_t offset, enum status_code why)
+{
+	struct engine *engine = applier->engine;
+
+	if (engine->shared && offset == engine->config->log_skip_offset) {
+		logger_warn("applier", "a log record is passed over, as log.skip.offset says",
+		            LOG_I64("offset", offset), LOG_END);
+		return apply_skip(engine->store, offset);
+	}
+	if (!engine->shared || why == STATUS_NO_MEMORY)
+		return why;
+	if (atomic_load(&engine->fault) != NULL)
+		return STATUS_BAD_RECORD; /* it was said */
+	if (why == STATUS_NEWER_RECORD)
+		logger_error("applier", "a log record was written by a newer version of Keta",
+		             LOG_I64("offset", offset),
+		             LOG_STR("advice", "run that version on this node, too"), LOG_END);
+	else
+		logger_error("applier", "a log record cannot be applied; this node goes no further",
+		             LOG_I64("offset", offset), LOG_STR("error", status_code_name(why)),
+		             LOG_STR("advice", "if no node can apply it, set log.skip.offset to its offset on all"),
+		             LOG_END);
+	if (why == STATUS_NEWER_RECORD)
+		engine_give_up(engine, why);
+	return STATUS_BAD_RECORD;
+}
+
+/* Whether the record's proposer had applied the same records as this node. */
+static bool is_of_this_log(const struct applier *applier, const Pb__Record *rec)
+{
+	const struct place *place = places_find(applier->places, rec->seen_offset);
+
+	return rec->cluster_id == 0 || place == NULL || place->chain == rec->seen_chain;
+}
+
+static void refuse_log(struct engine *engine, int64_t offset, const Pb__Record *rec, const char *found)
+{
+	logger_error("applier", found, LOG_I64("offset", offset), LOG_I64("member_id", (int64_t)rec->member_id),
+	             LOG_I64("record_cluster_id", (int64_t)rec->cluster_id),
+	             LOG_I64("cluster_id", (int64_t)atomic_load(&engine->cluster_id)),
+	             LOG_STR("advice", "find out what became of the topic; when the log that is there now is the "
+	                               "one to keep, delete this node's data directory and start it again"),
+	             LOG_END);
+	engine_give_up(engine, STATUS_BAD_LOG);
+}
+
+/* What the engine itself does about a record, once it is committed. */
+static void note_kind(struct item *item, const Pb__Record *rec)
+{
+	item->kind = rec->request_case;
+	switch (rec->request_case) {
+	case PB__RECORD__REQUEST_JOIN:
+		item->vote.member_id = rec->member_id;
+		break;
+	case PB__RECORD__REQUEST_HASH_ASK:
+		item->vote = (struct vote){rec->member_id, rec->hash_ask->offset, rec->hash_ask->hash};
+		break;
+	case PB__RECORD__REQUEST_HASH_VOTE:
+		item->vote = (struct vote){rec->member_id, rec->hash_vote->offset, rec->hash_vote->hash};
+		break;
+	case PB__RECORD__REQUEST_HASH_VERDICT:
+		item->vote = (struct vote){rec->member_id, rec->hash_verdict->offset, rec->hash_verdict->hash};
+		item->undecided = rec->hash_verdict->undecided;
+		break;
+	default:
+		break;
+	}
+}
+
+static enum status_code apply_shared(struct applier *applier, size_t at, const Pb__Record *rec, bool undoable)
+{
+	struct engine *engine = applier->engine;
+	struct store *st = engine->store;
+	const struct log_record *raw = &applier->records[at];
+	struct item *item = &applier->items[at];
+	enum status_code status;
+
+	if (!is_of_this_log(applier, rec)) {
+		refuse_log(engine, raw->offset, rec, "a node of the cluster has followed another log than this one");
+		return STATUS_BAD_LOG;
+	}
+	status = apply(st, rec, raw->offset, undoable, item->call != NULL ? &item->call->arena : &applier->scratch,
+	               &item->applied);
+	if (status == STATUS_BAD_LOG)
+		refuse_log(engine, raw->offset, rec, "the log holds a record of another cluster");
+	if (status != STATUS_OK)
+		return status;
+	store_note_record(st, raw->data, raw->len);
+	places_add(applier->places, raw->offset, st->view.state.chain, st->view.state.hash);
+	if (!item->applied.ignored)
+		note_kind(item, rec);
+	return STATUS_OK;
+}
+
+static void note_skipped(struct applier *applier, size_t at)
+{
+	struct store *st = applier->engine->store;
+	const struct log_record *raw = &applier->records[at];
+
+	store_note_record(st, raw->data, raw->len);
+	places_add(applier->places, raw->offset, st->view.state.chain, st->view.state.hash);
 }
 
 static enum status_code apply_record(struct applier *applier, size_t at, bool undoable)
@@ -95,13 +232,22 @@ static enum status_code apply_record(struct applier *applier, size_t at, bool un
 	Pb__Record *rec;
 	enum status_code status = read_record(applier, at, &rec);
 
+	if (status != STATUS_OK && applier->engine->shared) {
+		status = take_unreadable(applier, offset, status);
+		if (status == STATUS_OK)
+			note_skipped(applier, at);
+		return status;
+	}
 	if (status != STATUS_OK) {
 		logger_error("applier", "a log record could not be read", LOG_I64("offset", offset),
 		             LOG_STR("error", status_code_name(status)), LOG_END);
 		return status;
 	}
-	status = apply(applier->engine->store, rec, offset, undoable,
-	               item->call != NULL ? &item->call->arena : &applier->scratch, &item->applied);
+	if (applier->engine->shared)
+		status = apply_shared(applier, at, rec, undoable);
+	else
+		status = apply(applier->engine->store, rec, offset, undoable,
+		               item->call != NULL ? &item->call->arena : &applier->scratch, &item->applied);
 	metric_observe(METRIC_APPLY_SECONDS, clock_us() - started_us);
 	return status;
 }
@@ -161,7 +307,8 @@ static void finish_item(struct applier *applier, struct item *item, enum status_
 			return;
 		}
 	}
-	call_finish(call, false);
+	if (propose_settle(applier->engine, call))
+		call_finish(call, false);
 }
 
 /* A batch that could not be committed is refused. If the process ends before
@@ -180,7 +327,11 @@ static void note_outcome(struct engine *engine, enum status_code status)
 	}
 	atomic_store(&engine->fault, status_code_text(status));
 	atomic_store(&engine->alarm_proposed, false); /* it may have been in there */
-	logger_error("applier", "a batch could not be committed and its requests were refused",
+	if (engine->shared && was_faulty)
+		return; /* it is the same batch again */
+	logger_error("applier",
+	             engine->shared ? "a batch could not be committed; it is tried again"
+	                            : "a batch could not be committed and its requests were refused",
 	             LOG_STR("error", status_code_text(status)), LOG_END);
 }
 
@@ -213,6 +364,66 @@ static void tell(struct engine *engine, const struct store_state *old)
 		nanosleep(&pause, NULL);
 }
 
+/* What records say to the engine rather than to the state. */
+static void heed(struct applier *applier, const struct item *item)
+{
+	struct engine *engine = applier->engine;
+	const struct place *place = places_find(applier->places, item->vote.offset);
+	Pb__HashVote vote = PB__HASH_VOTE__INIT;
+
+	switch (item->kind) {
+	case PB__RECORD__REQUEST_JOIN:
+		/* Once it has joined: what is read before that is of its predecessors. */
+		if (item->vote.member_id == atomic_load(&engine->member_id) && item->own_sequence == 0 &&
+		    item->applied.status == STATUS_OK && atomic_load(&engine->joined)) {
+			logger_error("applier", "another node has joined under the name of this one, which stops",
+			             LOG_STR("name", engine->cluster.node_name),
+			             LOG_STR("advice", "give every node a kafkacache.group.id of its own"), LOG_END);
+			engine_give_up(engine, STATUS_REPLACED);
+		}
+		break;
+	case PB__RECORD__REQUEST_HASH_ASK:
+		if (item->own_sequence != 0 || place == NULL || !atomic_load(&engine->joined))
+			break;
+		vote.offset = item->vote.offset;
+		vote.hash = place->hash;
+		propose_internal(engine, &vote.base, NULL);
+		break;
+	case PB__RECORD__REQUEST_HASH_VOTE:
+		votes_note(engine->votes, &item->vote);
+		break;
+	case PB__RECORD__REQUEST_HASH_VERDICT:
+		if (item->undecided || place == NULL || place->hash == item->vote.hash)
+			break;
+		logger_error("applier", "the state of this node differs from that of most; it is rebuilt",
+		             LOG_I64("offset", item->vote.offset), LOG_END);
+		engine_give_up(engine, STATUS_CORRUPT);
+		break;
+	default:
+		break;
+	}
+}
+
+/* After a commit under a shared log. */
+static void heed_batch(struct applier *applier)
+{
+	struct engine *engine = applier->engine;
+	uint64_t own = 0;
+
+	atomic_store(&engine->applied_ms, clock_ms());
+	for (size_t i = 0; i < applier->count; i++) {
+		atomic_fetch_add_explicit(&engine->log_bytes, (int64_t)applier->records[i].len,
+		                          memory_order_relaxed);
+		if (applier->items[i].kind != PB__RECORD__REQUEST__NOT_SET)
+			heed(applier, &applier->items[i]);
+		/* A barrier that did not count stands in the log all the same. */
+		if (applier->items[i].own_sequence > own)
+			own = applier->items[i].own_sequence;
+	}
+	if (own != 0)
+		read_applied(engine, own);
+}
+
 static void run_batch(struct applier *applier)
 {
 	struct engine *engine = applier->engine;
@@ -237,9 +448,12 @@ static void run_batch(struct applier *applier)
 	note_outcome(engine, status);
 	publish(engine);
 	for (size_t i = 0; i < applier->count; i++)
-		finish_item(applier, &applier->items[i], status);
-	if (status == STATUS_OK)
-		read_applied(engine, applier->records[applier->count - 1].offset);
+		finish_item(applier, &applier->items[i], status == STATUS_BAD_LOG ? STATUS_TIMEOUT : status);
+	if (status == STATUS_OK && engine->shared)
+		heed_batch(applier);
+	/* A shared log goes on from its oldest record that is not applied here. */
+	applier->again = engine->shared && status != STATUS_OK;
+	applier->retry_ms = clock_ms() + RETRY_MS;
 }
 
 static void finish_physical(struct applier *applier, enum status_code status)
@@ -318,63 +532,121 @@ static void probe(struct applier *applier)
 		note_outcome(applier->engine, status);
 }
 
-static void *run(void *arg)
+/* The next batch, or the last one again. False when the log is at its end for this node. */
+static bool take_batch(struct applier *applier, int timeout_ms)
 {
-	struct applier *applier = arg;
+	struct engine *engine = applier->engine;
+	enum status_code status;
+
+	if (applier->again && clock_ms() >= applier->retry_ms)
+		return true;
+	if (applier->again) {
+		nanosleep(&(struct timespec){.tv_nsec = timeout_ms > 0 ? PAUSE_NS : 0}, NULL);
+		return true;
+	}
+	status = log_poll(engine->log, applier->records, BATCH_RECORDS, &applier->count, timeout_ms);
+	if (status == STATUS_BAD_LOG)
+		engine_give_up(engine, STATUS_NOT_READY);
+	return status == STATUS_OK;
+}
+
+static bool turn(struct applier *applier, int timeout_ms)
+{
 	struct engine *engine = applier->engine;
 	struct store *st = engine->store;
 
-	while (!atomic_load(&engine->stopping) || applier->count > 0) {
-		bool busy = is_compaction_due(applier);
+	if (!take_batch(applier, is_compaction_due(applier) ? 0 : timeout_ms))
+		return false;
+	atomic_store(&engine->applying_since_ms, clock_ms());
+	if (applier->count > 0 && (!applier->again || clock_ms() >= applier->retry_ms))
+		run_batch(applier);
+	else if (atomic_load(&engine->fault) != NULL && !applier->again)
+		probe(applier);
+	if (is_compaction_due(applier))
+		compact(applier);
+	if (st->wal_pages > WAL_MAX_PAGES)
+		store_restart_wal(st);
+	atomic_store(&engine->applying_since_ms, 0);
+	return atomic_load(&engine->verdict) == STATUS_OK;
+}
 
-		if (log_poll(engine->log, applier->records, BATCH_RECORDS, &applier->count,
-		             busy ? 0 : RETRY_MS) != STATUS_OK)
-			break;
-		atomic_store(&engine->applying_since_ms, clock_ms());
-		if (applier->count > 0)
-			run_batch(applier);
-		else if (atomic_load(&engine->fault) != NULL)
-			probe(applier);
-		if (is_compaction_due(applier))
-			compact(applier);
-		if (st->wal_pages > WAL_MAX_PAGES)
-			store_restart_wal(st);
-		atomic_store(&engine->applying_since_ms, 0);
-	}
+bool applier_turn(struct engine *engine, int timeout_ms)
+{
+	return turn(engine->applying, timeout_ms);
+}
+
+static bool has_to_end(const struct applier *applier)
+{
+	return atomic_load(&applier->engine->stopping) && (applier->count == 0 || applier->again);
+}
+
+static void *run(void *arg)
+{
+	struct applier *applier = arg;
+
+	while (!has_to_end(applier) && turn(applier, RETRY_MS))
+		;
 	finish_physical(applier, STATUS_STOPPED);
-	arena_release(&applier->scratch);
-	free(applier->scratch.first);
-	free(applier);
 	return NULL;
+}
+
+static void free_applier(struct applier *applier)
+{
+	if (applier == NULL)
+		return;
+	if (applier->scratch.first != NULL) {
+		arena_release(&applier->scratch);
+		free(applier->scratch.first);
+	}
+	free(applier->places);
+	free(applier);
+}
+
+static enum status_code make_applier(struct engine *engine)
+{
+	struct applier *applier = calloc(1, sizeof *applier);
+	const struct store_state *state = &engine->store->saved;
+	void *block = aligned_alloc(16, SCRATCH_BLOCK_BYTES);
+
+	if (applier != NULL && engine->shared)
+		applier->places = calloc(1, sizeof *applier->places);
+	if (applier == NULL || block == NULL || (engine->shared && applier->places == NULL)) {
+		free_applier(applier);
+		free(block);
+		return STATUS_NO_MEMORY;
+	}
+	applier->engine = engine;
+	arena_init(&applier->scratch, ENGINE_RESPONSE_CAP_BYTES, block, SCRATCH_BLOCK_BYTES);
+	call_queue_init(&applier->physical);
+	if (engine->shared)
+		places_reset(applier->places, state->applied_offset, state->chain, state->hash);
+	engine->applying = applier;
+	publish(engine);
+	return STATUS_OK;
 }
 
 enum status_code applier_start(struct engine *engine)
 {
-	struct applier *applier = calloc(1, sizeof *applier);
-	void *block = aligned_alloc(16, SCRATCH_BLOCK_BYTES);
+	enum status_code status = make_applier(engine);
 
-	if (applier == NULL || block == NULL)
-		goto fail;
-	applier->engine = engine;
-	arena_init(&applier->scratch, ENGINE_RESPONSE_CAP_BYTES, block, SCRATCH_BLOCK_BYTES);
-	call_queue_init(&applier->physical);
-	publish(engine);
-	if (pthread_create(&engine->applier, NULL, run, applier) != 0)
-		goto fail;
+	if (status != STATUS_OK || engine->cluster.manual)
+		return status;
+	if (pthread_create(&engine->applier, NULL, run, engine->applying) != 0)
+		return STATUS_NO_MEMORY;
 	pthread_setname_np(engine->applier, "keta-applier");
 	engine->applier_started = true;
 	return STATUS_OK;
-fail:
-	free(applier);
-	free(block);
-	return STATUS_NO_MEMORY;
 }
 
 void applier_stop(struct engine *engine)
 {
-	if (!engine->applier_started)
-		return;
-	log_wake(engine->log);
-	pthread_join(engine->applier, NULL);
-	engine->applier_started = false;
+	if (engine->applier_started) {
+		log_wake(engine->log);
+		pthread_join(engine->applier, NULL);
+		engine->applier_started = false;
+	} else if (engine->applying != NULL) {
+		finish_physical(engine->applying, STATUS_STOPPED);
+	}
+	free_applier(engine->applying);
+	engine->applying = NULL;
 }

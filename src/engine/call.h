@@ -68,9 +68,8 @@ struct call {
 	bool (*resume)(struct engine *engine, struct reader *reader, struct call *call); /* a read, later */
 	struct waiter *waiter;  /* of a call that waits for a lock or an office */
 	void (*cancel)(struct call *call); /* on the thread that started it; NULL: there is nothing to do */
-	int barrier_step;       /* see engine/read.c */
 	int64_t started_us;     /* on clock_us's scale */
-	int64_t barrier_offset; /* a read waits until this is applied */
+	uint64_t barrier_sequence; /* a read waits until a record of this number, or a later one, is applied */
 	uint64_t sequence;      /* of its log record; finds it again at apply */
 	enum status_code refusal; /* what it ends with once the record is applied, unless OK */
 

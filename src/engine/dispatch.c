@@ -107,6 +107,8 @@ bool call_start(struct engine *engine, struct reader *reader, struct call *call)
 
 	if (atomic_load(&engine->draining))
 		call_fail(call, STATUS_STOPPED, NULL);
+	else if (engine->shared && !atomic_load_explicit(&engine->joined, memory_order_relaxed))
+		call_fail(call, STATUS_NOT_READY, NULL);
 	else if (call->method->run == NULL)
 		call_fail(call, STATUS_UNIMPLEMENTED, NULL);
 	else if (call->deadline_ms != 0 && call->deadline_ms <= call->started_us / 1000)

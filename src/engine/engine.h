@@ -14,11 +14,38 @@
 
 #include "base/status.h"
 
+struct buf;
 struct config;
+struct election;
 struct engine;
 struct log;
 struct reader;
 struct store;
+struct tables;
+
+/* What makes a node one of several. All but the log, which is given beside it,
+ * are borrowed and outlive the engine. */
+struct engine_cluster {
+	struct tables *tables;
+	struct election *election;
+	const char *node_name;  /* unique in the cluster */
+	int64_t caught_up_at;   /* ready once this offset is applied */
+	bool found;             /* log and tables are empty: a cluster may be founded */
+
+	/* Asks, every few minutes, whether what holds the log is still set up as the
+	 * guarantees need it; may block. Anything but OK says in 'why' what is wrong:
+	 * until it is mended nothing is written and no linearizable read answered. NULL: no need to ask. */
+	enum status_code (*check)(void *arg, struct buf *why);
+	void *check_arg;
+
+	/* The engine cannot go on, see engine_verdict. Any thread. */
+	void (*give_up)(void *arg);
+	void *give_up_arg;
+
+	uint32_t max_level; /* of records, that this node knows; 0: all that this binary does */
+	bool manual;        /* no threads: applier_turn and its like do their work (tests) */
+	uint64_t incarnation; /* the process's own number; 0: drawn (tests give one) */
+};
 
 /* What an edge may show of the node, at one moment. */
 struct engine_info {
@@ -31,13 +58,37 @@ struct engine_info {
 	bool alarm_nospace;
 	bool alarm_corrupt;
 	const char *fault;    /* why nothing can be written now, a static text; NULL while well */
+	/* The rest is for nodes whose log is shared; all zero where it is not. */
+	bool shared;
+	bool ready;            /* it has caught up with the log and may answer */
+	bool leads;            /* this node is the leader, with the term in force */
+	bool has_leader;       /* some node is */
+	const char *log_fault; /* why the log cannot be followed now, a static text; NULL while well */
+	int64_t log_end_offset; /* behind the newest record known of; applied_offset + 1 when caught up */
+	uint64_t state_hash;   /* over the state as of applied_offset */
 };
 
 /* Starts the threads. 'log' and 'store' are borrowed and outlive the engine;
  * config too. On a fresh store the genesis record is proposed and applied
- * before this returns. */
+ * before this returns. For a log that is not shared. */
 enum status_code engine_start(const struct config *config, struct log *log, struct store *store,
                               struct engine **out);
+
+/* The same for a node under a shared log, whose position in it engine/boot.h has
+ * found to be sound. Returns at once; calls are refused with STATUS_NOT_READY
+ * until the node has caught up and joined: see engine_info. */
+enum status_code engine_join(const struct config *config, struct log *log, struct store *store,
+                             const struct engine_cluster *cluster, struct engine **out);
+
+/* Why the engine gave up; it answers nothing any more and is to be stopped.
+ * STATUS_OK: it has not.
+ * STATUS_NOT_READY: the log has to be looked at anew (engine/boot.h): the next record is gone.
+ * STATUS_CORRUPT: this node's state differs from that of most; it is to be rebuilt.
+ * STATUS_BAD_LOG, STATUS_REPLACED, STATUS_NEWER_RECORD: not to be mended by a restart. It was logged. */
+enum status_code engine_verdict(const struct engine *engine);
+
+/* Asks for a checkpoint soon, if this node leads. Any thread. */
+void engine_request_checkpoint(struct engine *engine);
 
 /* Refuses new calls, finishes all that were started, stops the threads and
  * frees the engine. No call_start may be under way or follow. */

@@ -133,7 +133,7 @@ void expiry_record(struct engine *engine, bool all)
 {
 	size_t total = lessor_count(engine->lessor), sum = 0, count, max;
 
-	if (atomic_load(&engine->fault) != NULL)
+	if (atomic_load(&engine->fault) != NULL || (engine->shared && !atomic_load(&engine->leading)))
 		return;
 	/* Time goes on, and soon less is left of the first ones again: each gets one turn. */
 	do {

@@ -8,6 +8,13 @@
  *   validate.c     refusals that need no state
  *   propose.c      a write becomes a record; the table of those that wait
  *   read.c         barriers, and the threads for long reads
+ *   own_record.c   records of the engine's own that it waits for
+ *   entry.c        how a node begins to take part in a shared log
+ *   leader.c       what only one node does, in its term
+ *   checkpoint.c   what the leader writes to the tables
+ *   votes.c        whether all nodes have the same state
+ *   guard.c        whether the log is still the one that was applied
+ *   places.c       what the log and the state were at recent offsets
  *   reader.c       what an edge's thread has of the engine: view, shard, timers
  *   stream.c       the life of a stream
  *   watch.c        the Watch service
@@ -105,8 +112,12 @@ struct call_queue {
 
 /* The calls whose records are on their way, by sequence number: a ring, since
  * records come back in the order in which they were numbered. */
+struct pending_slot {
+	struct call *call; /* NULL: nobody waits, or the applier has it */
+	uint8_t flags;     /* see engine/propose.c */
+};
 struct pending {
-	struct call **slots; /* a power of two of them; NULL where nobody waits */
+	struct pending_slot *slots; /* a power of two of them */
 	size_t size;
 	uint64_t first; /* the oldest number that may be waiting */
 	uint64_t next;  /* the next to be given */
@@ -128,6 +139,30 @@ struct engine {
 	_Atomic(const char *) fault; /* why the applier cannot commit, or NULL */
 	_Atomic int64_t applying_since_ms; /* the batch under way, on clock_ms's scale; 0: none is */
 
+	/* Under a shared log. */
+	bool shared;
+	struct engine_cluster cluster;
+	_Atomic bool joined;     /* this incarnation's records count */
+	_Atomic bool leading;    /* it is the leader, and has taken office in full */
+	_Atomic bool checkpoint_requested;
+	_Atomic uint64_t owner, owner_member; /* of the term */
+	_Atomic uint64_t state_hash;
+	_Atomic uint32_t level;  /* the format of records in force */
+	_Atomic int64_t applied_ms;   /* when a record was applied last, on clock_ms's scale */
+	_Atomic int64_t confirmed_ms; /* when the log confirmed one of this node's last */
+	_Atomic int64_t log_bytes;    /* of the records applied since the start */
+	_Atomic enum status_code verdict;
+	_Atomic(const char *) log_fault; /* why the log must not be written, or NULL */
+	pthread_mutex_t place_lock; /* guards the position below, which is that of the last batch */
+	int64_t place_offset;
+	uint64_t place_record, place_chain;
+	struct applier *applying; /* the applier's */
+	struct entry *entry;
+	struct leader *leader;
+	struct guard *guard;
+	struct votes *votes;
+	struct housekeeping *housekeeping;
+
 	_Atomic bool expiring; /* records that end leases are on their way, one after the other */
 	int64_t expired;       /* by these; of whom 'expiring' is */
 
@@ -144,6 +179,10 @@ struct engine {
 	struct call_queue reads;   /* ready for a reader thread */
 	size_t read_count;         /* of these */
 	struct call_queue barred;  /* until their barrier is applied */
+	uint64_t barred_newest;    /* the highest number that one of these waits for */
+	bool barrier_on_way;       /* a record that they wait for is, or soon will be */
+	uint64_t barrier_sequence; /* of the last one */
+	int64_t barrier_asked_ms;
 	pthread_t readers[ENGINE_READER_THREADS];
 	size_t reader_count;
 
@@ -173,8 +212,14 @@ void call_finish_expired(struct call *call, int64_t now_ms);
  * is over; false when it is pending. */
 bool propose(struct engine *engine, struct call *call);
 
-/* Appends a request of the engine's own, for which nobody waits. */
-enum status_code propose_internal(struct engine *engine, const ProtobufCMessage *request);
+void propose_init(struct engine *engine);
+
+/* Appends a request of the engine's own, for which nobody waits. *sequence,
+ * unless NULL, is its record's number. */
+enum status_code propose_internal(struct engine *engine, const ProtobufCMessage *request, uint64_t *sequence);
+
+/* The number that the next record will have. */
+uint64_t propose_next(struct engine *engine);
 
 /* Appends the request of a call of the engine's own, which has no method and is
  * neither counted nor given a header. Its arena may grow as that of any other
@@ -184,6 +229,10 @@ void propose_own(struct engine *engine, struct call *call);
 /* The waiting call of a record of this incarnation, taken out of the table;
  * NULL when it timed out or never was. */
 struct call *propose_take(struct engine *engine, uint64_t sequence);
+
+/* A call that was taken has its outcome, in its status or, if OK, its response.
+ * True when it may be finished; false when the log's confirmation will. */
+bool propose_settle(struct engine *engine, struct call *call);
 
 /* Ends the waiting writes whose deadline has passed. */
 void propose_expire(struct engine *engine, int64_t now_ms);
@@ -203,8 +252,18 @@ bool read_barrier(struct engine *engine, struct call *call);
  * call is over; false when it is pending. */
 bool read_later(struct engine *engine, struct call *call);
 
-/* The applier tells how far it is: lets barred reads go. */
-void read_applied(struct engine *engine, int64_t offset);
+/* The applier tells how far it is: the newest number of this node's records that
+ * is applied. Lets barred reads go. */
+void read_applied(struct engine *engine, uint64_t sequence);
+
+/* A record of this number, or a barrier (0), did not get into the log. */
+void read_append_failed(struct engine *engine, uint64_t sequence);
+
+/* Asks again where a barrier got lost; to be called often. */
+void read_retry_barrier(struct engine *engine);
+
+/* Runs the reads that are ready, on the caller's thread: for an engine without threads. */
+void read_run_ready(struct engine *engine, struct reader *reader);
 
 /* Ends the waiting reads whose deadline has passed. */
 void read_expire(struct engine *engine, int64_t now_ms);
@@ -214,6 +273,76 @@ void read_stop_threads(struct engine *engine);
 
 enum status_code applier_start(struct engine *engine);
 void applier_stop(struct engine *engine);
+
+/* One turn of the applier's: takes what the log has, waiting at most so long for
+ * it. False when the log cannot be followed any more. For an engine without threads. */
+bool applier_turn(struct engine *engine, int timeout_ms);
+
+/* Something of the engine's own that waits for its record: see engine/own_record.c. */
+struct own_record {
+	_Atomic bool waiting;
+	enum status_code status; /* once it does not wait any more: what apply said of it */
+};
+
+/* Proposes the request; 'own' must live until it waits no more, and must not wait yet. */
+void own_record_start(struct engine *engine, struct own_record *own, const ProtobufCMessage *request);
+
+/* Why nothing may be proposed, or NULL. */
+const char *engine_log_fault(const struct engine *engine);
+
+/* Gives up: see engine_verdict. The first reason counts. Any thread. */
+void engine_give_up(struct engine *engine, enum status_code verdict);
+
+/* How a node begins: founds the cluster if there is none, catches up, joins. To
+ * be called often, until engine->joined. The housekeeper's thread. */
+enum status_code entry_new(struct engine *engine, struct entry **out);
+void entry_free(struct entry *entry);
+void entry_turn(struct entry *entry);
+
+/* The leader's thread. */
+enum status_code leader_start(struct engine *engine);
+void leader_stop(struct engine *engine);
+
+/* One turn of the leader's work, which may block where the tables do. Returns
+ * whether there is more to do at once. For an engine without threads. */
+bool leader_turn(struct leader *leader, int64_t now_ms);
+
+/* Hands the office over before a clean stop. */
+void leader_resign(struct leader *leader);
+
+/* What is known of checkpoints: the newest marker's offset, 0 for none, and its age. */
+void leader_checkpoint_info(const struct leader *leader, int64_t *offset, int64_t *age_ms);
+
+/* The guard's thread: whether the log is still what it was when it was applied. */
+enum status_code guard_start(struct engine *engine);
+void guard_stop(struct engine *engine);
+void guard_turn(struct guard *guard, int64_t now_ms);
+
+/* The hash votes; see engine/votes.c. The applier tells of each record about them that counted. */
+enum status_code votes_new(struct engine *engine, struct votes **out);
+void votes_free(struct votes *votes);
+struct vote {
+	uint64_t member_id;
+	int64_t offset;
+	uint64_t hash;
+};
+void votes_note(struct votes *votes, const struct vote *vote);
+
+/* Begins to collect votes on the state at this offset, with the leader's own. */
+void votes_begin(struct votes *votes, int64_t offset, uint64_t hash);
+
+/* What they come to so far: of all who voted, how many have the leader's hash, and
+ * the hash that most have with its count. */
+struct tally {
+	int64_t offset;
+	size_t votes, agree;
+	uint64_t hash; /* that more than half have, if 'decided' */
+	bool decided;
+};
+void votes_tally(struct votes *votes, struct tally *tally);
+
+/* One tick of the housekeeper's, for an engine without threads. */
+void housekeeper_turn(struct engine *engine, int64_t now_ms);
 
 /* Begins to end the leases that are due; to be called often. The housekeeper's thread. */
 void expiry_run(struct engine *engine);

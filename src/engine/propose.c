@@ -4,6 +4,10 @@
  * appended under one lock, so that records stand in the log in the order of
  * their numbers; the waiting call is found again by that number when the
  * record comes back to be applied.
+ *
+ * Under a shared log a call ends when its record is applied and the log has
+ * confirmed it, whichever comes last: what was read back may be less durable
+ * than was asked for until then.
  */
 #include <stdlib.h>
 
@@ -19,14 +23,22 @@ enum {
 	REQUEST_HEADER_BYTES = 16,
 };
 
+/* What is known of a record on its way. A slot without call and flags is free. */
+enum {
+	SLOT_TAKEN = 1,     /* the applier has the call */
+	SLOT_CONFIRMED = 2, /* the log has confirmed the record, or will not any more */
+	SLOT_FAILED = 4,    /* the latter */
+	SLOT_PARKED = 8,    /* applied; the call waits here for the confirmation */
+};
+
 static bool pending_reserve(struct pending *pending)
 {
 	size_t size = pending->size == 0 ? PENDING_FIRST_SIZE : pending->size * 2;
-	struct call **slots;
+	struct pending_slot *slots;
 
 	if (pending->next - pending->first < pending->size)
 		return true;
-	slots = calloc(size, sizeof(struct call *));
+	slots = calloc(size, sizeof *slots);
 	if (slots == NULL)
 		return false;
 	for (uint64_t at = pending->first; at != pending->next; at++)
@@ -37,55 +49,112 @@ static bool pending_reserve(struct pending *pending)
 	return true;
 }
 
-static struct call *pending_take(struct pending *pending, uint64_t sequence)
+/* NULL when the number is not in the table. */
+static struct pending_slot *pending_find(struct pending *pending, uint64_t sequence)
 {
-	struct call *call;
-
 	if (sequence < pending->first || sequence >= pending->next)
 		return NULL;
-	call = pending->slots[sequence & (pending->size - 1)];
-	pending->slots[sequence & (pending->size - 1)] = NULL;
-	while (pending->first != pending->next && pending->slots[pending->first & (pending->size - 1)] == NULL)
-		pending->first++;
-	return call;
+	return &pending->slots[sequence & (pending->size - 1)];
 }
 
-/* The log says that it could not keep a record that it had taken. */
-static void on_append_failed(void *arg, enum status_code status, int64_t offset)
+static void pending_free(struct pending *pending, struct pending_slot *slot)
 {
-	(void)arg;
-	(void)offset;
-	(void)status;
-	metric_add(METRIC_PROPOSALS_FAILED, 1); /* the deadline ends the call: it may still be applied */
+	*slot = (struct pending_slot){0};
+	while (pending->first != pending->next) {
+		const struct pending_slot *first = &pending->slots[pending->first & (pending->size - 1)];
+
+		if (first->call != NULL || (first->flags & SLOT_TAKEN) != 0)
+			break;
+		pending->slots[pending->first & (pending->size - 1)] = (struct pending_slot){0};
+		pending->first++;
+	}
+}
+
+/* The log says what became of a record that it had taken. */
+static void on_done(void *arg, uint64_t sequence, enum status_code status)
+{
+	struct engine *engine = arg;
+	struct pending_slot *slot;
+	struct call *call = NULL;
+
+	if (status != STATUS_OK)
+		metric_add(METRIC_PROPOSALS_FAILED, 1);
+	pthread_mutex_lock(&engine->propose_lock);
+	slot = pending_find(&engine->pending, sequence);
+	if (slot != NULL && (slot->call != NULL || (slot->flags & SLOT_TAKEN) != 0)) {
+		slot->flags |= (uint8_t)(SLOT_CONFIRMED | (status != STATUS_OK ? SLOT_FAILED : 0));
+		if ((slot->flags & SLOT_PARKED) != 0) {
+			call = slot->call;
+			pending_free(&engine->pending, slot);
+		}
+	}
+	pthread_mutex_unlock(&engine->propose_lock);
+	if (call != NULL && status != STATUS_OK)
+		call_fail(call, STATUS_TIMEOUT, NULL);
+	if (call != NULL)
+		call_finish(call, false);
+	if (status == STATUS_OK)
+		atomic_store(&engine->confirmed_ms, clock_ms());
+	else
+		read_append_failed(engine, sequence);
+}
+
+void propose_init(struct engine *engine)
+{
+	engine->pending.first = engine->pending.next = 1;
+	log_listen(engine->log, on_done, engine);
 }
 
 /* Under the lock. 'call' is NULL when nobody waits. */
 static enum status_code append(struct engine *engine, Pb__Record *rec, struct call *call)
 {
+	struct pending_slot *slot;
 	enum status_code status;
 
 	if (!pending_reserve(&engine->pending))
 		return STATUS_NO_MEMORY;
 	rec->sequence = engine->pending.next;
 	buf_reset(&engine->record);
-	status = record_pack(rec, &engine->record);
+	status = record_pack(rec, atomic_load_explicit(&engine->level, memory_order_relaxed), &engine->record);
 	if (status != STATUS_OK)
 		return status;
-	engine->pending.slots[rec->sequence & (engine->pending.size - 1)] = call;
+	slot = &engine->pending.slots[rec->sequence & (engine->pending.size - 1)];
+	*slot = (struct pending_slot){.call = call};
 	engine->pending.next++;
 	if (call != NULL)
 		call->sequence = rec->sequence;
-	status = log_append(engine->log, engine->record.data, engine->record.len, on_append_failed, engine);
+	status = log_append(engine->log, engine->record.data, engine->record.len, rec->sequence);
 	if (status != STATUS_OK || call == NULL)
-		pending_take(&engine->pending, rec->sequence);
+		pending_free(&engine->pending, slot);
 	return status;
 }
 
-static enum status_code append_request(struct engine *engine, const ProtobufCMessage *request, struct call *call)
+static bool may_propose(const struct engine *engine, const ProtobufCMessage *request)
+{
+	if (!engine->shared || atomic_load_explicit(&engine->joined, memory_order_relaxed))
+		return true;
+	return request->descriptor == &pb__genesis__descriptor || request->descriptor == &pb__join__descriptor;
+}
+
+/* Where this node is in a shared log, so that others can tell whether they follow the same. */
+static void fill_place(struct engine *engine, Pb__Record *rec)
+{
+	pthread_mutex_lock(&engine->place_lock);
+	rec->seen_offset = engine->place_offset;
+	rec->seen_chain = engine->place_chain;
+	pthread_mutex_unlock(&engine->place_lock);
+	rec->term = atomic_load_explicit(&engine->term, memory_order_relaxed);
+}
+
+/* *sequence, unless NULL, is the record's number. */
+static enum status_code append_request(struct engine *engine, const ProtobufCMessage *request, struct call *call,
+                                       uint64_t *sequence)
 {
 	Pb__Record rec;
 	enum status_code status;
 
+	if (!may_propose(engine, request))
+		return STATUS_NOT_READY;
 	pb__record__init(&rec);
 	status = record_set_request(&rec, request);
 	if (status != STATUS_OK)
@@ -94,8 +163,12 @@ static enum status_code append_request(struct engine *engine, const ProtobufCMes
 	rec.member_id = atomic_load_explicit(&engine->member_id, memory_order_relaxed);
 	rec.incarnation = engine->incarnation;
 	rec.time_ms = clock_wall_ms();
+	if (engine->shared)
+		fill_place(engine, &rec);
 	pthread_mutex_lock(&engine->propose_lock);
 	status = append(engine, &rec, call);
+	if (sequence != NULL)
+		*sequence = rec.sequence;
 	pthread_mutex_unlock(&engine->propose_lock);
 	if (status != STATUS_OK)
 		metric_add(METRIC_PROPOSALS_FAILED, 1);
@@ -109,14 +182,16 @@ bool propose(struct engine *engine, struct call *call)
 
 	if ((int64_t)size > engine->config->max_request_bytes)
 		return call_fail(call, STATUS_REQUEST_TOO_LARGE, NULL);
-	status = append_request(engine, call->request, call);
+	if (engine_log_fault(engine) != NULL)
+		return call_fail(call, STATUS_TIMEOUT, engine_log_fault(engine));
+	status = append_request(engine, call->request, call, NULL);
 	/* From here on the call may be finished, and freed, by the applier. */
 	return status == STATUS_OK ? false : call_fail(call, status, NULL);
 }
 
-enum status_code propose_internal(struct engine *engine, const ProtobufCMessage *request)
+enum status_code propose_internal(struct engine *engine, const ProtobufCMessage *request, uint64_t *sequence)
 {
-	return append_request(engine, request, NULL);
+	return append_request(engine, request, NULL, sequence);
 }
 
 void propose_own(struct engine *engine, struct call *call)
@@ -127,21 +202,65 @@ void propose_own(struct engine *engine, struct call *call)
 	call->started_us = clock_us();
 	call->arena.cap_bytes = ENGINE_RESPONSE_CAP_BYTES; /* the record is applied in it */
 	atomic_fetch_add(&engine->in_flight, 1);
-	status = append_request(engine, call->request, call);
+	status = append_request(engine, call->request, call, NULL);
 	if (status == STATUS_OK)
 		return;
 	call_fail(call, status, NULL);
 	call_finish(call, false);
 }
 
-struct call *propose_take(struct engine *engine, uint64_t sequence)
+uint64_t propose_next(struct engine *engine)
 {
-	struct call *call;
+	uint64_t next;
 
 	pthread_mutex_lock(&engine->propose_lock);
-	call = pending_take(&engine->pending, sequence);
+	next = engine->pending.next;
+	pthread_mutex_unlock(&engine->propose_lock);
+	return next;
+}
+
+struct call *propose_take(struct engine *engine, uint64_t sequence)
+{
+	struct pending_slot *slot;
+	struct call *call = NULL;
+
+	pthread_mutex_lock(&engine->propose_lock);
+	slot = pending_find(&engine->pending, sequence);
+	if (slot != NULL && (slot->flags & (SLOT_TAKEN | SLOT_PARKED)) == 0)
+		call = slot->call;
+	if (call != NULL && engine->shared) {
+		slot->call = NULL;
+		slot->flags |= SLOT_TAKEN;
+	} else if (call != NULL) {
+		pending_free(&engine->pending, slot);
+	}
 	pthread_mutex_unlock(&engine->propose_lock);
 	return call;
+}
+
+bool propose_settle(struct engine *engine, struct call *call)
+{
+	struct pending_slot *slot;
+	bool settled = true;
+
+	if (!engine->shared)
+		return true;
+	pthread_mutex_lock(&engine->propose_lock);
+	slot = pending_find(&engine->pending, call->sequence);
+	if (slot != NULL && (slot->flags & SLOT_TAKEN) != 0) {
+		slot->flags &= (uint8_t)~SLOT_TAKEN;
+		settled = call->status.code != STATUS_OK || (slot->flags & SLOT_CONFIRMED) != 0;
+		if ((slot->flags & SLOT_FAILED) != 0 && call->status.code == STATUS_OK)
+			call_fail(call, STATUS_TIMEOUT, NULL);
+		if (settled) {
+			pending_free(&engine->pending, slot);
+		} else {
+			slot->call = call;
+			slot->flags |= SLOT_PARKED;
+		}
+	}
+	pthread_mutex_unlock(&engine->propose_lock);
+	return settled;
 }
 
 void propose_expire(struct engine *engine, int64_t now_ms)
@@ -153,9 +272,12 @@ void propose_expire(struct engine *engine, int64_t now_ms)
 	call_queue_init(&expired);
 	pthread_mutex_lock(&engine->propose_lock);
 	for (uint64_t at = pending->first; at < pending->next; at++) {
-		call = pending->slots[at & (pending->size - 1)];
-		if (call != NULL && call_is_expired(call, now_ms))
-			call_queue_push(&expired, pending_take(pending, at));
+		struct pending_slot *slot = pending_find(pending, at);
+
+		if (slot == NULL || slot->call == NULL || !call_is_expired(slot->call, now_ms))
+			continue;
+		call_queue_push(&expired, slot->call);
+		pending_free(pending, slot);
 	}
 	pthread_mutex_unlock(&engine->propose_lock);
 	while ((call = call_queue_pop(&expired)) != NULL) {
@@ -184,7 +306,7 @@ bool propose_no_space(struct engine *engine, struct call *call)
 	alarm.alarm = PB__ALARM_TYPE__NOSPACE;
 	alarm.memberid = atomic_load(&engine->member_id);
 	call->refusal = STATUS_NO_SPACE;
-	status = append_request(engine, &alarm.base, call);
+	status = append_request(engine, &alarm.base, call, NULL);
 	if (status == STATUS_OK)
 		return false;
 	atomic_store(&engine->alarm_proposed, false);

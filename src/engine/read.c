@@ -4,59 +4,139 @@
  * is not applied yet, and long ones. Waiting costs no thread; both end on one
  * of a few reader threads, each with a view of its own.
  *
- * The barrier's answer may come before log_barrier returns, or on another
- * thread at any time. Whoever comes second, starter or answer, moves the call
- * on: barrier_step is exchanged by both.
+ * A barrier is a record of this node's that was given to the log after the read
+ * came: when it is applied, everything that was acknowledged anywhere before is
+ * applied too. A record that was on its way already will not do, for it may
+ * stand in the log in front of what another node has acknowledged meanwhile. Any
+ * later one will; reads that come while nothing else is proposed get a record of
+ * their own, one for all that wait at that moment.
+ *
+ *     read comes ── floor = next number ── barred ──► a record numbered >= floor is applied ──► reads
+ *
+ * Without a shared log there is nothing to wait for: what was acknowledged was
+ * committed here before.
  */
 #include <stdlib.h>
 
+#include "base/clock.h"
+#include "base/metrics.h"
 #include "engine/internal.h"
 
-enum barrier_step { BARRIER_ASKED, BARRIER_LEFT, BARRIER_ANSWERED };
+/* A barrier that is not back by then may have been lost. */
+enum { BARRIER_RETRY_MS = 500 };
 
-/* Puts a call where it belongs: its barrier is known. */
-static void dispatch(struct engine *engine, struct call *call)
+/* Appends a barrier for those who wait. One is on its way at a time: those who
+ * come meanwhile share the next. */
+static enum status_code append_barrier(struct engine *engine)
 {
-	bool ready;
+	Pb__Barrier barrier = PB__BARRIER__INIT;
+	uint64_t sequence;
+	enum status_code status = propose_internal(engine, &barrier.base, &sequence);
 
-	if (call->status.code != STATUS_OK) {
-		call_finish(call, false);
-		return;
-	}
-	pthread_mutex_lock(&engine->read_lock);
-	ready = call->barrier_offset <= atomic_load(&engine->applied_offset);
-	engine->read_count += ready;
-	call_queue_push(ready ? &engine->reads : &engine->barred, call);
-	pthread_mutex_unlock(&engine->read_lock);
-	if (ready)
-		pthread_cond_signal(&engine->read_ready);
-}
-
-static void on_barrier(void *arg, enum status_code status, int64_t offset)
-{
-	struct call *call = arg;
-
-	call->barrier_offset = offset;
 	if (status != STATUS_OK)
-		call_fail(call, status, NULL);
-	if (__atomic_exchange_n(&call->barrier_step, BARRIER_ANSWERED, __ATOMIC_ACQ_REL) == BARRIER_LEFT)
-		dispatch(call->engine, call);
+		return status;
+	metric_add(METRIC_BARRIERS, 1);
+	/* It may have been applied, or have failed, by now: who waits is looked after by the
+	 * housekeeper then. */
+	pthread_mutex_lock(&engine->read_lock);
+	engine->barrier_sequence = sequence;
+	engine->barrier_asked_ms = clock_ms();
+	pthread_mutex_unlock(&engine->read_lock);
+	return STATUS_OK;
 }
 
 bool read_barrier(struct engine *engine, struct call *call)
 {
+	bool ask;
 	enum status_code status;
 
-	call->barrier_step = BARRIER_ASKED;
-	status = log_barrier(engine->log, on_barrier, call);
-	if (status != STATUS_OK)
-		return call_fail(call, status, NULL);
-	if (__atomic_exchange_n(&call->barrier_step, BARRIER_LEFT, __ATOMIC_ACQ_REL) != BARRIER_ANSWERED)
-		return false;
-	if (call->status.code != STATUS_OK || call->barrier_offset <= atomic_load(&engine->applied_offset))
+	if (!engine->shared)
 		return true;
-	dispatch(engine, call);
+	if (!atomic_load_explicit(&engine->joined, memory_order_relaxed))
+		return call_fail(call, STATUS_NOT_READY, NULL);
+	if (engine_log_fault(engine) != NULL)
+		return call_fail(call, STATUS_TIMEOUT, engine_log_fault(engine));
+	call->barrier_sequence = propose_next(engine);
+	pthread_mutex_lock(&engine->read_lock);
+	call_queue_push(&engine->barred, call);
+	if (engine->barred.head == call || call->barrier_sequence > engine->barred_newest)
+		engine->barred_newest = call->barrier_sequence;
+	ask = !engine->barrier_on_way;
+	engine->barrier_on_way = true;
+	pthread_mutex_unlock(&engine->read_lock);
+	/* From here on the call may be finished by another thread. */
+	if (!ask)
+		return false;
+	status = append_barrier(engine);
+	if (status != STATUS_OK)
+		read_append_failed(engine, 0);
 	return false;
+}
+
+/* Sees to it that something is on its way that they wait for, while anybody
+ * waits. Under the lock, which it gives up. */
+static void go_on(struct engine *engine)
+{
+	uint64_t next = propose_next(engine);
+	bool ask = engine->barred.head != NULL;
+
+	engine->barrier_on_way = ask;
+	/* The newest record was proposed after all who wait had come: it serves as well. */
+	if (ask && engine->barred_newest < next) {
+		engine->barrier_sequence = next - 1;
+		engine->barrier_asked_ms = clock_ms();
+		ask = false;
+	}
+	pthread_mutex_unlock(&engine->read_lock);
+	if (ask && append_barrier(engine) != STATUS_OK)
+		read_append_failed(engine, 0);
+}
+
+void read_append_failed(struct engine *engine, uint64_t sequence)
+{
+	pthread_mutex_lock(&engine->read_lock);
+	if (sequence == 0 || sequence == engine->barrier_sequence)
+		engine->barrier_on_way = false; /* the housekeeper asks again */
+	pthread_mutex_unlock(&engine->read_lock);
+}
+
+void read_retry_barrier(struct engine *engine)
+{
+	pthread_mutex_lock(&engine->read_lock);
+	if (engine->barred.head == NULL ||
+	    (engine->barrier_on_way && clock_ms() < engine->barrier_asked_ms + BARRIER_RETRY_MS)) {
+		pthread_mutex_unlock(&engine->read_lock);
+		return;
+	}
+	engine->barred_newest = UINT64_MAX; /* what was on its way did not come: ask in any case */
+	go_on(engine);
+}
+
+void read_applied(struct engine *engine, uint64_t sequence)
+{
+	struct call_queue barred;
+	struct call *call;
+	int64_t ready = 0;
+
+	pthread_mutex_lock(&engine->read_lock);
+	if (engine->barred.head != NULL) {
+		call_queue_move(&barred, &engine->barred);
+		while ((call = call_queue_pop(&barred)) != NULL) {
+			bool is_ready = call->barrier_sequence <= sequence;
+
+			ready += is_ready;
+			call_queue_push(is_ready ? &engine->reads : &engine->barred, call);
+		}
+	}
+	engine->read_count += (size_t)ready;
+	if (engine->barrier_on_way && sequence >= engine->barrier_sequence && engine->barrier_sequence != 0)
+		go_on(engine);
+	else
+		pthread_mutex_unlock(&engine->read_lock);
+	if (ready > 0) {
+		metric_observe(METRIC_BARRIER_READS, ready);
+		pthread_cond_broadcast(&engine->read_ready);
+	}
 }
 
 bool read_later(struct engine *engine, struct call *call)
@@ -74,28 +154,6 @@ bool read_later(struct engine *engine, struct call *call)
 		return call_fail(call, STATUS_TOO_MANY_REQUESTS, NULL);
 	pthread_cond_signal(&engine->read_ready);
 	return false;
-}
-
-void read_applied(struct engine *engine, int64_t offset)
-{
-	struct call_queue barred;
-	struct call *call;
-	bool any = false;
-
-	pthread_mutex_lock(&engine->read_lock);
-	if (engine->barred.head != NULL) {
-		call_queue_move(&barred, &engine->barred);
-		while ((call = call_queue_pop(&barred)) != NULL) {
-			bool ready = call->barrier_offset <= offset;
-
-			any |= ready;
-			engine->read_count += ready;
-			call_queue_push(ready ? &engine->reads : &engine->barred, call);
-		}
-	}
-	pthread_mutex_unlock(&engine->read_lock);
-	if (any)
-		pthread_cond_broadcast(&engine->read_ready);
 }
 
 /* Moves the calls that nobody waits for any more from one queue to another. */
@@ -150,21 +208,39 @@ struct reader_thread {
 	struct reader *reader;
 };
 
+static void run_read(struct engine *engine, struct reader *reader, struct call *call)
+{
+	bool over;
+
+	reader->view.canceled = &call->canceled;
+	over = call->resume(engine, reader, call);
+	reader->view.canceled = NULL;
+	engine_reader_rest(reader);
+	if (over)
+		call_finish(call, true);
+}
+
+void read_run_ready(struct engine *engine, struct reader *reader)
+{
+	struct call *call;
+
+	do {
+		pthread_mutex_lock(&engine->read_lock);
+		call = call_queue_pop(&engine->reads);
+		engine->read_count -= call != NULL;
+		pthread_mutex_unlock(&engine->read_lock);
+		if (call != NULL)
+			run_read(engine, reader, call);
+	} while (call != NULL);
+}
+
 static void *run_reads(void *arg)
 {
 	struct reader_thread *self = arg;
 	struct call *call;
 
-	while ((call = next_read(self->engine)) != NULL) {
-		bool over;
-
-		self->reader->view.canceled = &call->canceled;
-		over = call->resume(self->engine, self->reader, call);
-		self->reader->view.canceled = NULL;
-		engine_reader_rest(self->reader);
-		if (over)
-			call_finish(call, true);
-	}
+	while ((call = next_read(self->engine)) != NULL)
+		run_read(self->engine, self->reader, call);
 	engine_reader_free(self->reader);
 	free(self);
 	return NULL;

@@ -18,6 +18,8 @@ bool stream_open(struct engine *engine, struct reader *reader, struct stream *st
 	metric_add(METRIC_CLIENT_REQUESTS, 1);
 	if (atomic_load(&engine->draining))
 		return stream_fail(stream, STATUS_STOPPED, NULL);
+	if (engine->shared && !atomic_load_explicit(&engine->joined, memory_order_relaxed))
+		return stream_fail(stream, STATUS_NOT_READY, NULL);
 	if (stream->method->open == NULL)
 		return stream_fail(stream, STATUS_UNIMPLEMENTED, NULL);
 	return stream->method->open(engine, stream);

@@ -31,16 +31,14 @@ struct embedded_log {
 	struct entry *handed; /* given out by the last poll; the poller's thread only */
 };
 
-static enum status_code append(struct log *base, const uint8_t *data, size_t len, log_done_fn *done,
-                               void *arg)
+static enum status_code append(struct log *base, const uint8_t *data, size_t len, uint64_t tag)
 {
 	struct embedded_log *log = (struct embedded_log *)base;
 	struct entry *entry;
 	bool waiting;
 
 	/* A record that was taken always reaches apply: there is nothing to report. */
-	(void)done;
-	(void)arg;
+	(void)tag;
 	entry = malloc(sizeof *entry + len);
 	if (entry == NULL)
 		return STATUS_NO_MEMORY;
@@ -126,14 +124,6 @@ static enum status_code poll_records(struct log *base, struct log_record *record
 	return STATUS_OK;
 }
 
-static enum status_code barrier(struct log *base, log_done_fn *done, void *arg)
-{
-	/* What was acknowledged was committed before: any state read from now on holds it. */
-	(void)base;
-	done(arg, STATUS_OK, 0);
-	return STATUS_OK;
-}
-
 static enum status_code trim(struct log *base, int64_t before)
 {
 	(void)base;
@@ -166,7 +156,6 @@ const struct log_ops log_embedded = {
 	.name = "embedded",
 	.append = append,
 	.poll = poll_records,
-	.barrier = barrier,
 	.trim = trim,
 	.wake = wake,
 	.close = close_log,

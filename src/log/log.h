@@ -3,20 +3,23 @@
  * The log: an ordered, durable sequence of records. Every change of the state
  * is one record; every node reads the same records in the same order.
  *
- * Offsets only grow. A record appended is read back by log_poll, by the node
- * that appended it too, and that is the only way to learn of success: 'done'
- * reports refusals.
+ * Offsets only grow, by one from record to record, from 1. A record appended is
+ * read back by log_poll, by the node that appended it too, and that is the only
+ * way to learn that it is in the log.
  *
  * Two implementations: embedded (log/embedded_log.h), where a record is
  * durable when the database transaction that applies it has committed, and
- * Kafka. Nothing above this header knows which.
+ * Kafka (log/kafka_log.h). What is above this header knows of a log only
+ * whether it is shared.
  */
 #ifndef KETA_LOG_H
 #define KETA_LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/status.h"
 
 struct log;
@@ -27,17 +30,20 @@ struct log_record {
 	size_t len;
 };
 
-/* The outcome of an append that was refused or timed out (status other than
- * OK), or the offset that a barrier waits for. Any thread. */
-typedef void log_done_fn(void *arg, enum status_code status, int64_t offset);
+/* What became of an append to a shared log: OK, it is as durable as the log
+ * makes it; anything else, it may be in the log or may not, but will not be
+ * added after its time-out. Once for each append that was taken, on a thread of the log's. */
+typedef void log_done_fn(void *arg, uint64_t tag, enum status_code status);
 
 struct log_ops {
 	const char *name;
-	enum status_code (*append)(struct log *log, const uint8_t *data, size_t len, log_done_fn *done,
-	                           void *arg);
+	/* Other nodes append to it as well, and it outlives this node's database. */
+	bool shared;
+	enum status_code (*append)(struct log *log, const uint8_t *data, size_t len, uint64_t tag);
 	enum status_code (*poll)(struct log *log, struct log_record *records, size_t max, size_t *count,
 	                         int timeout_ms);
-	enum status_code (*barrier)(struct log *log, log_done_fn *done, void *arg);
+	enum status_code (*bounds)(struct log *log, int64_t *first, int64_t *end);
+	enum status_code (*read_at)(struct log *log, int64_t offset, struct buf *out);
 	enum status_code (*trim)(struct log *log, int64_t before);
 	void (*wake)(struct log *log);
 	void (*close)(struct log *log);
@@ -46,36 +52,56 @@ struct log_ops {
 /* An implementation's struct starts with this. */
 struct log {
 	const struct log_ops *ops;
+	log_done_fn *done;
+	void *done_arg;
 };
 
-/* Adds a record; the bytes are copied. Anything but OK means that it was not
- * and will not be added, and 'done' is not called. After OK, 'done' is called
- * at most once, only if the append fails or its outcome stays unknown
- * (STATUS_TIMEOUT). Any thread. */
-static inline enum status_code log_append(struct log *log, const uint8_t *data, size_t len,
-                                          log_done_fn *done, void *arg)
+static inline bool log_is_shared(const struct log *log)
 {
-	return log->ops->append(log, data, len, done, arg);
+	return log->ops->shared;
+}
+
+/* Who is told what became of appends. Before the first append. */
+static inline void log_listen(struct log *log, log_done_fn *done, void *arg)
+{
+	log->done = done;
+	log->done_arg = arg;
+}
+
+/* Adds a record; the bytes are copied. Anything but OK means that it was not
+ * and will not be added. The tag comes back in 'done', from a shared log. Any thread;
+ * records are added in the order of the calls. */
+static inline enum status_code log_append(struct log *log, const uint8_t *data, size_t len, uint64_t tag)
+{
+	return log->ops->append(log, data, len, tag);
 }
 
 /* Up to 'max' next records, waiting at most timeout_ms for the first (0: do
  * not wait). The bytes are the log's, valid until the next poll. *count is 0
- * after a time-out or log_wake. The applier's thread only. */
+ * after a time-out or log_wake. STATUS_BAD_LOG: there is no going on from here,
+ * because the next record is gone or never was; it was logged. The applier's thread only. */
 static inline enum status_code log_poll(struct log *log, struct log_record *records, size_t max,
                                         size_t *count, int timeout_ms)
 {
 	return log->ops->poll(log, records, max, count, timeout_ms);
 }
 
-/* Calls 'done' with an offset such that a state in which it is applied holds
- * every write acknowledged anywhere before this call. It may be called before
- * log_barrier returns. Any thread. */
-static inline enum status_code log_barrier(struct log *log, log_done_fn *done, void *arg)
+/* Of a shared log: the oldest offset that is there (or would be next, in an empty
+ * one), and the one after the newest. Waits for an answer, seconds at most:
+ * STATUS_NO_KAFKA. Not the applier's thread. */
+static inline enum status_code log_bounds(struct log *log, int64_t *first, int64_t *end)
 {
-	return log->ops->barrier(log, done, arg);
+	return log->ops->bounds(log, first, end);
 }
 
-/* Records below 'before' are no longer needed. */
+/* Of a shared log: reads one record again, in place of what is in 'out'. STATUS_BAD_LOG when there is none
+ * at that offset, STATUS_NO_KAFKA, STATUS_NO_MEMORY. Not the applier's thread. */
+static inline enum status_code log_read_at(struct log *log, int64_t offset, struct buf *out)
+{
+	return log->ops->read_at(log, offset, out);
+}
+
+/* Records below 'before' are no longer needed by anybody. */
 static inline enum status_code log_trim(struct log *log, int64_t before)
 {
 	return log->ops->trim(log, before);
@@ -87,10 +113,11 @@ static inline void log_wake(struct log *log)
 	log->ops->wake(log);
 }
 
-/* Frees the log. No other call may be under way. */
+/* Frees the log. No other call may be under way; NULL is fine. */
 static inline void log_close(struct log *log)
 {
-	log->ops->close(log);
+	if (log != NULL)
+		log->ops->close(log);
 }
 
 #endif

@@ -9,10 +9,16 @@
 
 static const uint8_t MAGIC[4] = {'K', 'E', 'T', 'A'};
 
-enum status_code record_pack(const Pb__Record *rec, struct buf *buf)
+/* The level is covered as well. */
+static uint64_t checksum_of(const uint8_t *body, size_t len, uint32_t level)
+{
+	return XXH64(body, len, level - 1);
+}
+
+enum status_code record_pack(const Pb__Record *rec, uint32_t level, struct buf *buf)
 {
 	uint8_t envelope[RECORD_ENVELOPE_BYTES] = {0};
-	uint32_t level = htole32(RECORD_LEVEL);
+	uint32_t wire_level = htole32(level);
 	size_t start = buf->len;
 	uint64_t checksum;
 
@@ -20,14 +26,15 @@ enum status_code record_pack(const Pb__Record *rec, struct buf *buf)
 	wire_pack(&rec->base, buf);
 	if (buf->failed)
 		return STATUS_NO_MEMORY;
-	checksum = htole64(XXH64(buf->data + start + sizeof envelope, buf->len - start - sizeof envelope, 0));
+	checksum = htole64(checksum_of(buf->data + start + sizeof envelope, buf->len - start - sizeof envelope, level));
 	memcpy(buf->data + start, MAGIC, sizeof MAGIC);
-	memcpy(buf->data + start + 4, &level, sizeof level);
+	memcpy(buf->data + start + 4, &wire_level, sizeof wire_level);
 	memcpy(buf->data + start + 8, &checksum, sizeof checksum);
 	return STATUS_OK;
 }
 
-enum status_code record_unpack(const uint8_t *data, size_t len, struct arena *arena, Pb__Record **out)
+enum status_code record_unpack(const uint8_t *data, size_t len, uint32_t max_level, struct arena *arena,
+                               Pb__Record **out)
 {
 	ProtobufCMessage *message;
 	uint32_t level;
@@ -38,12 +45,12 @@ enum status_code record_unpack(const uint8_t *data, size_t len, struct arena *ar
 		return STATUS_BAD_RECORD;
 	memcpy(&level, data + 4, sizeof level);
 	memcpy(&checksum, data + 8, sizeof checksum);
-	if (le32toh(level) != RECORD_LEVEL)
-		return STATUS_BAD_RECORD;
 	data += RECORD_ENVELOPE_BYTES;
 	len -= RECORD_ENVELOPE_BYTES;
-	if (XXH64(data, len, 0) != le64toh(checksum))
+	if (level == 0 || checksum_of(data, len, le32toh(level)) != le64toh(checksum))
 		return STATUS_BAD_RECORD;
+	if (le32toh(level) > max_level)
+		return STATUS_NEWER_RECORD;
 	status = wire_unpack(&pb__record__descriptor, data, len, arena, &message);
 	if (status == STATUS_OK)
 		*out = (Pb__Record *)message;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "state/apply.h"
 
+#include "state/cluster.h"
 #include "state/compact.h"
 #include "state/lease.h"
 #include "state/maintenance.h"
@@ -150,7 +151,7 @@ static enum status_code dispatch(struct store *st, const Pb__Record *rec, int64_
                                  ProtobufCMessage **response)
 {
 	if (rec->cluster_id != st->view.state.cluster_id)
-		return STATUS_BAD_RECORD; /* of another cluster: not ours to apply */
+		return STATUS_BAD_RECORD; /* of another cluster, or a second genesis: not ours to apply */
 	if (rec->cluster_id == 0 && rec->request_case != PB__RECORD__REQUEST_GENESIS)
 		return STATUS_BAD_RECORD; /* there is no cluster yet */
 	switch (rec->request_case) {
@@ -176,6 +177,21 @@ static enum status_code dispatch(struct store *st, const Pb__Record *rec, int64_
 		return apply_lease_expire(st, rec->lease_expire, arena);
 	case PB__RECORD__REQUEST_LEASE_CHECKPOINT:
 		return lease_apply_checkpoint(st, rec->lease_checkpoint);
+	case PB__RECORD__REQUEST_JOIN:
+		return cluster_apply_join(st, rec);
+	case PB__RECORD__REQUEST_TAKE_OFFICE:
+		return cluster_apply_take_office(st, rec);
+	case PB__RECORD__REQUEST_COVERED:
+		return cluster_apply_covered(st, rec->covered);
+	case PB__RECORD__REQUEST_HASH_VERDICT:
+		return cluster_apply_hash_verdict(st, rec);
+	case PB__RECORD__REQUEST_RAISE_LEVEL:
+		cluster_apply_raise_level(st, rec->raise_level);
+		return STATUS_OK;
+	case PB__RECORD__REQUEST_BARRIER:
+	case PB__RECORD__REQUEST_HASH_ASK:
+	case PB__RECORD__REQUEST_HASH_VOTE:
+		return STATUS_OK; /* whoever waits for it, or answers it, is told that it was applied */
 	default:
 		return STATUS_UNIMPLEMENTED;
 	}
@@ -184,10 +200,22 @@ static enum status_code dispatch(struct store *st, const Pb__Record *rec, int64_
 enum status_code apply(struct store *st, const Pb__Record *rec, int64_t offset, bool undoable,
                        struct arena *arena, struct applied *out)
 {
-	enum status_code status = store_record_begin(st, undoable);
+	enum status_code status = STATUS_OK;
+	bool counts = true;
 	bool refused;
 
 	*out = (struct applied){0};
+	if (st->shared)
+		status = cluster_admit(st, rec, &counts);
+	if (status != STATUS_OK)
+		return status;
+	if (!counts) {
+		*out = (struct applied){
+			.status = STATUS_TIMEOUT, .ignored = true, .revision = st->view.state.revision};
+		st->view.state.applied_offset = offset;
+		return STATUS_OK;
+	}
+	status = store_record_begin(st, undoable);
 	if (status != STATUS_OK)
 		return status;
 	out->status = dispatch(st, rec, offset, arena, &out->response);
@@ -204,4 +232,11 @@ enum status_code apply(struct store *st, const Pb__Record *rec, int64_t offset, 
 	out->revision = st->view.state.revision;
 	st->view.state.applied_offset = offset;
 	return status;
+}
+
+enum status_code apply_skip(struct store *st, int64_t offset)
+{
+	store_mix(st, &offset, sizeof offset);
+	st->view.state.applied_offset = offset;
+	return STATUS_OK;
 }

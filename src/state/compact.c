@@ -16,24 +16,40 @@ struct passed {
 enum status_code compact_apply(struct store *st, int64_t revision)
 {
 	struct store_state *state = &st->view.state;
-	int64_t last_id;
-	enum status_code status;
+	enum status_code status = STATUS_OK;
 
 	if (revision <= state->compact_revision)
 		return STATUS_COMPACTED;
 	if (revision > state->revision)
 		return STATUS_FUTURE_REVISION;
+	/* Under a shared log the tables must say so first. */
+	if (!st->shared)
+		status = compact_allow_drop(st, revision);
+	if (status != STATUS_OK)
+		return status;
+	state->compact_revision = revision;
+	store_mix(st, &revision, sizeof revision);
+	return STATUS_OK;
+}
+
+enum status_code compact_allow_drop(struct store *st, int64_t revision)
+{
+	struct store_state *state = &st->view.state;
+	int64_t last_id;
+	enum status_code status;
+
+	if (revision <= state->drop_revision)
+		return STATUS_OK;
 	/* Deletions made by the revision compacted to last stay readable until the next: they are due now.
 	 */
-	if (state->compact_revision > 0) {
-		status = view_last_id(&st->view, state->compact_revision - 1, &last_id);
+	if (state->drop_revision > 0) {
+		status = view_last_id(&st->view, state->drop_revision - 1, &last_id);
 		if (status != STATUS_OK)
 			return status;
 		if (last_id < state->compacted_id)
 			state->compacted_id = last_id;
 	}
-	state->compact_revision = revision;
-	store_mix(st, &revision, sizeof revision);
+	state->drop_revision = revision;
 	st->compacting = true;
 	return STATUS_OK;
 }
@@ -55,7 +71,7 @@ static enum status_code read_passed(struct store *st, struct passed *passed, siz
 	while (*count < max && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
 		struct passed *it = &passed[*count];
 
-		if (sqlite3_column_int64(stmt, 2) > st->view.state.compact_revision)
+		if (sqlite3_column_int64(stmt, 2) > st->view.state.drop_revision)
 			break;
 		*it = (struct passed){
 			.id = sqlite3_column_int64(stmt, 0),
@@ -116,7 +132,7 @@ static enum status_code pass(struct store *st, const struct passed *it, size_t *
 		status = drop_version(st, it, it->previous, value_len);
 		++*dropped;
 	}
-	if (status == STATUS_OK && it->deleted && it->mod < st->view.state.compact_revision) {
+	if (status == STATUS_OK && it->deleted && it->mod < st->view.state.drop_revision) {
 		status = store_drop_tombstone(st, it->key, it->key_len, it->id);
 		if (status == STATUS_OK)
 			status = drop_version(st, it, it->id, it->value_len);

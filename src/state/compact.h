@@ -18,6 +18,10 @@
 /* Inside apply: STATUS_COMPACTED, STATUS_FUTURE_REVISION. */
 enum status_code compact_apply(struct store *st, int64_t revision);
 
+/* What a compaction to this revision makes obsolete may leave the file. Inside
+ * apply; without a shared log compact_apply does it. */
+enum status_code compact_allow_drop(struct store *st, int64_t revision);
+
 /* Drops up to about max_rows rows in the open transaction. *done when nothing
  * is left to drop. */
 enum status_code compact_step(struct store *st, size_t max_rows, size_t *dropped, bool *done);

@@ -136,6 +136,18 @@ enum status_code lease_apply_grant(struct store *st, const Pb__LeaseGrantRequest
 	return note(st, LEASE_GRANTED, request->id, ttl_sec, offset);
 }
 
+/* The tables may have a row of it, which the next checkpoint has to remove. */
+static enum status_code note_gone(struct store *st, int64_t id)
+{
+	sqlite3_stmt *stmt = st->view.stmts[SQL_ADD_GONE_LEASE];
+
+	if (!st->shared)
+		return STATUS_OK;
+	sqlite3_bind_int64(stmt, 1, id);
+	sqlite3_bind_int64(stmt, 2, st->view.state.applied_offset + 1);
+	return view_run(&st->view, SQL_ADD_GONE_LEASE);
+}
+
 /* Deletes the keys first: without its row they could not be attached. */
 static enum status_code end_lease(struct store *st, int64_t id, struct arena *arena)
 {
@@ -148,6 +160,9 @@ static enum status_code end_lease(struct store *st, int64_t id, struct arena *ar
 	if (status != STATUS_OK)
 		return status;
 	renewals_drop(st->renewals, id);
+	status = note_gone(st, id);
+	if (status != STATUS_OK)
+		return status;
 	mix(st, LEASE_GONE, id, 0);
 	st->view.state.logical_bytes -= QUOTA_LEASE_BYTES;
 	return note(st, LEASE_GONE, id, 0, 0);

@@ -119,7 +119,7 @@ enum status_code maintenance_apply_genesis(struct store *st, const Pb__Genesis *
 {
 	sqlite3_stmt *stmt = st->view.stmts[SQL_ADD_MEMBER];
 	struct buf urls;
-	enum status_code status;
+	enum status_code status = STATUS_OK;
 
 	if (st->view.state.cluster_id != 0)
 		return STATUS_BAD_RECORD;
@@ -132,7 +132,13 @@ enum status_code maintenance_apply_genesis(struct store *st, const Pb__Genesis *
 	sqlite3_bind_int64(stmt, 1, (int64_t)genesis->member_id);
 	sqlite3_bind_text(stmt, 2, genesis->member_name, -1, SQLITE_STATIC);
 	sqlite3_bind_text(stmt, 3, urls.len > 0 ? (const char *)urls.data : "", (int)urls.len, SQLITE_STATIC);
-	status = urls.failed ? STATUS_NO_MEMORY : view_run(&st->view, SQL_ADD_MEMBER);
+	for (int at = 4; at <= 8; at++)
+		sqlite3_bind_int(stmt, at, 0); /* a member without a shared log proposes as nobody else does */
+	sqlite3_bind_text(stmt, 7, "", -1, SQLITE_STATIC);
+	if (urls.failed)
+		status = STATUS_NO_MEMORY;
+	else if (!st->shared) /* under a shared log nodes join after that */
+		status = view_run(&st->view, SQL_ADD_MEMBER);
 	buf_release(&urls);
 	if (status != STATUS_OK)
 		return status;

@@ -39,7 +39,11 @@ static const char DEFINITION[] =
 	" remaining_sec INTEGER NOT NULL);" /* as last recorded; ttl_sec if not since the renewal */
 	"CREATE TABLE alarm (member_id INTEGER NOT NULL, kind INTEGER NOT NULL,"
 	" PRIMARY KEY (member_id, kind)) WITHOUT ROWID;"
-	"CREATE TABLE member (id INTEGER PRIMARY KEY, name TEXT NOT NULL, client_urls TEXT NOT NULL);"
+	"CREATE TABLE member (id INTEGER PRIMARY KEY, name TEXT NOT NULL, client_urls TEXT NOT NULL,"
+	" number INTEGER NOT NULL DEFAULT 0, incarnation INTEGER NOT NULL DEFAULT 0,"
+	" sequence INTEGER NOT NULL DEFAULT 0," /* of its newest record applied */
+	" version TEXT NOT NULL DEFAULT '', level INTEGER NOT NULL DEFAULT 0);"
+	"CREATE TABLE gone_lease (id INTEGER PRIMARY KEY, log_offset INTEGER NOT NULL);"
 	/* The one row of scalars; see struct store_state. */
 	"CREATE TABLE state ("
 	" one INTEGER PRIMARY KEY CHECK (one = 1),"
@@ -47,8 +51,31 @@ static const char DEFINITION[] =
 	" applied_offset INTEGER NOT NULL, revision INTEGER NOT NULL, compact_revision INTEGER NOT NULL,"
 	" compacted_id INTEGER NOT NULL, last_id INTEGER NOT NULL, term INTEGER NOT NULL,"
 	" cluster_id INTEGER NOT NULL, member_id INTEGER NOT NULL, logical_bytes INTEGER NOT NULL,"
-	" keys INTEGER NOT NULL, hash INTEGER NOT NULL);"
-	"INSERT INTO state VALUES (1, 'embedded', 0, 1, -1, 0, 0, 1, 0, 0, 0, 0, 0);";
+	" keys INTEGER NOT NULL, hash INTEGER NOT NULL,"
+	" drop_revision INTEGER NOT NULL DEFAULT -1,"
+	" owner INTEGER NOT NULL DEFAULT 0, owner_member INTEGER NOT NULL DEFAULT 0,"
+	" level INTEGER NOT NULL DEFAULT 1, record_hash INTEGER NOT NULL DEFAULT 0,"
+	" chain INTEGER NOT NULL DEFAULT 0,"
+	" kafka_id TEXT NOT NULL DEFAULT '');" /* of Kafka's cluster that the log is in */
+	"INSERT INTO state (one, applied_offset, revision, compact_revision, compacted_id, last_id, term,"
+	" cluster_id, member_id, logical_bytes, keys, hash) VALUES (1, 0, 1, -1, 0, 0, 1, 0, 0, 0, 0, 0);";
+
+/* From version 1, which knew of no shared log. */
+static const char MIGRATION[] =
+	"ALTER TABLE member ADD COLUMN number INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE member ADD COLUMN incarnation INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE member ADD COLUMN sequence INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE member ADD COLUMN version TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE member ADD COLUMN level INTEGER NOT NULL DEFAULT 0;"
+	"CREATE TABLE gone_lease (id INTEGER PRIMARY KEY, log_offset INTEGER NOT NULL);"
+	"ALTER TABLE state ADD COLUMN drop_revision INTEGER NOT NULL DEFAULT -1;"
+	"ALTER TABLE state ADD COLUMN owner INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE state ADD COLUMN owner_member INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE state ADD COLUMN level INTEGER NOT NULL DEFAULT 1;"
+	"ALTER TABLE state ADD COLUMN record_hash INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE state ADD COLUMN chain INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE state ADD COLUMN kafka_id TEXT NOT NULL DEFAULT '';"
+	"UPDATE state SET drop_revision = compact_revision;";
 
 const char *schema_sql(enum sql which)
 {
@@ -126,8 +153,8 @@ enum status_code schema_check(sqlite3 *db, bool *empty)
 	return STATUS_OK;
 }
 
-/* One transaction: a crash leaves an empty database or a complete one. */
-enum status_code schema_create(sqlite3 *db)
+/* One transaction: a crash leaves what was there before or all of it. */
+static enum status_code define(sqlite3 *db, const char *definition)
 {
 	char marks[128];
 	int code;
@@ -136,10 +163,25 @@ enum status_code schema_create(sqlite3 *db)
 	         SCHEMA_APPLICATION_ID, SCHEMA_VERSION);
 	code = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
 	if (code == SQLITE_OK)
-		code = sqlite3_exec(db, DEFINITION, NULL, NULL, NULL);
+		code = sqlite3_exec(db, definition, NULL, NULL, NULL);
 	if (code == SQLITE_OK)
 		code = sqlite3_exec(db, marks, NULL, NULL, NULL);
 	if (code == SQLITE_OK)
 		code = sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
 	return schema_translate(code);
+}
+
+enum status_code schema_create(sqlite3 *db)
+{
+	return define(db, DEFINITION);
+}
+
+enum status_code schema_migrate(sqlite3 *db)
+{
+	int version = 0;
+	enum status_code status = read_pragma(db, "PRAGMA user_version", &version);
+
+	if (status != STATUS_OK || version == SCHEMA_VERSION)
+		return status;
+	return define(db, MIGRATION);
 }

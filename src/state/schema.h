@@ -7,6 +7,8 @@
  *   version     every change of a key, in revision order, with its value
  *   tombstone   the deletion of each key that does not exist and has a history
  *   lease       the leases; their keys are found by an index on 'current'
+ *   gone_lease  under a shared log, those that ended and that the tables may still have
+ *   member      the nodes that have joined, and how far their records were applied
  *
  * A read of the newest version looks in one place, which history does not make
  * larger; a watch that catches up reads 'version' from one point to the end; a
@@ -27,7 +29,7 @@
 #include "base/status.h"
 
 enum {
-	SCHEMA_VERSION = 1,
+	SCHEMA_VERSION = 2,
 	SCHEMA_APPLICATION_ID = 0x4b657461, /* "Keta" */
 	REVISION_SHIFT = 20,
 };
@@ -40,7 +42,8 @@ enum {
 	X(BEGIN, "BEGIN")                                                                                \
 	X(COMMIT, "COMMIT")                                                                              \
 	X(STATE, "SELECT applied_offset, revision, compact_revision, compacted_id, last_id, term,"       \
-	         " cluster_id, member_id, logical_bytes, keys, hash FROM state")                         \
+	         " cluster_id, member_id, logical_bytes, keys, hash, drop_revision, owner,"               \
+	         " owner_member, level, record_hash, chain FROM state")                         \
 	X(GET, "SELECT key, mod, created, version, lease, value, id, number, heads FROM current"         \
 	       " WHERE key = ?1")                                                                        \
 	X(GET_BARE, "SELECT key, mod, created, version, lease, NULL, id, number, heads FROM current"     \
@@ -79,7 +82,15 @@ enum {
 	X(LEASES, "SELECT id, ttl_sec, remaining_sec, renewal FROM lease ORDER BY id")                   \
 	X(ATTACHED, "SELECT key FROM current WHERE lease = ?1 AND lease != 0 ORDER BY key")              \
 	X(ALARMS, "SELECT member_id, kind FROM alarm ORDER BY kind, member_id")                          \
-	X(MEMBERS, "SELECT id, name, client_urls FROM member ORDER BY id")
+	X(MEMBERS, "SELECT id, name, client_urls, number, incarnation, sequence, version, level"         \
+	           " FROM member ORDER BY id")                                                           \
+	X(PASSED, "SELECT id, mod, previous, deleted FROM version WHERE id > ?1 ORDER BY id LIMIT ?2")   \
+	X(KV_ROWS, "SELECT key, mod, created, version, lease, value, id, deleted FROM version"           \
+	           " WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3")                                   \
+	X(CHANGED_LEASES, "SELECT id, ttl_sec, remaining_sec, renewal FROM lease"                        \
+	                  " WHERE renewal > ?1 OR remaining_sec != ttl_sec ORDER BY id")                 \
+	X(GONE_LEASES, "SELECT id FROM gone_lease WHERE log_offset > ?1"                                 \
+	               " AND id NOT IN (SELECT id FROM lease) ORDER BY id")
 
 #define SQL_WRITE_TABLE(X)                                                                               \
 	X(BEGIN_WRITE, "BEGIN IMMEDIATE")                                                                \
@@ -89,7 +100,8 @@ enum {
 	X(ROLLBACK_TO, "ROLLBACK TO record")                                                             \
 	X(SET_STATE, "UPDATE state SET applied_offset = ?1, revision = ?2, compact_revision = ?3,"       \
 	             " compacted_id = ?4, last_id = ?5, term = ?6, cluster_id = ?7, member_id = ?8,"     \
-	             " logical_bytes = ?9, keys = ?10, hash = ?11")                                      \
+	             " logical_bytes = ?9, keys = ?10, hash = ?11, drop_revision = ?12, owner = ?13,"    \
+	             " owner_member = ?14, level = ?15, record_hash = ?16, chain = ?17")                 \
 	X(ADD_VERSION, "INSERT INTO version (id, key, mod, created, version, lease, previous, skips,"    \
 	               " deleted, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")              \
 	X(ADD_CURRENT, "INSERT INTO current (key, id, mod, created, version, lease, number, heads,"      \
@@ -111,7 +123,12 @@ enum {
 	X(VALUE_LENGTH, "SELECT length(value) FROM version WHERE id = ?1 AND NOT deleted")                               \
 	X(ADD_ALARM, "INSERT OR IGNORE INTO alarm (member_id, kind) VALUES (?1, ?2)")                              \
 	X(DROP_ALARM, "DELETE FROM alarm WHERE member_id = ?1 AND kind = ?2")                            \
-	X(ADD_MEMBER, "INSERT OR REPLACE INTO member (id, name, client_urls) VALUES (?1, ?2, ?3)")
+	X(ADD_MEMBER, "INSERT OR REPLACE INTO member (id, name, client_urls, number, incarnation,"       \
+	              " sequence, version, level) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")              \
+	X(SET_SEQUENCE, "UPDATE member SET sequence = ?2 WHERE id = ?1")                                 \
+	X(ADD_GONE_LEASE, "INSERT OR REPLACE INTO gone_lease (id, log_offset) VALUES (?1, ?2)")          \
+	X(FORGET_GONE_LEASES, "DELETE FROM gone_lease WHERE log_offset <= ?1")                           \
+	X(SET_LOG_KIND, "UPDATE state SET log_kind = ?1, kafka_id = ?2")
 
 enum sql {
 #define X(name, text) SQL_##name,
@@ -131,6 +148,9 @@ enum status_code schema_check(sqlite3 *db, bool *empty);
 
 /* Makes the tables in an empty one. */
 enum status_code schema_create(sqlite3 *db);
+
+/* Brings the tables of an older version up to this one's. */
+enum status_code schema_migrate(sqlite3 *db);
 
 /* What an SQLite result means to the rest of the server. */
 enum status_code schema_translate(int sqlite_code);

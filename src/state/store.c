@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <xxhash.h>
+
 #include "base/logger.h"
 #include "rpc.pb-c.h"
 #include "state/data_dir.h"
@@ -17,6 +19,9 @@
 /* Keeps the file to this process and the write-ahead log's index in its memory,
  * so that reads make no system call to lock (sqlite.org/vfs.html). */
 static const char DEFAULT_VFS[] = "unix-excl";
+
+/* A position this far behind is written by itself: after a crash no more is applied again. */
+enum { UNWRITTEN_RECORDS_MAX = 4096 };
 
 static int on_wal(void *arg, sqlite3 *db, const char *name, int pages)
 {
@@ -44,7 +49,94 @@ static enum status_code load_alarms(struct store *st)
 	return code == SQLITE_DONE ? STATUS_OK : view_failed(&st->view, code);
 }
 
-static enum status_code open_database(struct store *st)
+static enum status_code load_members(struct store *st)
+{
+	sqlite3_stmt *stmt = st->view.stmts[SQL_MEMBERS];
+	int code = SQLITE_DONE;
+
+	while (st->member_count < STORE_MEMBERS_MAX && (code = sqlite3_step(stmt)) == SQLITE_ROW)
+		st->members[st->member_count++] = (struct store_member){
+			.id = (uint64_t)sqlite3_column_int64(stmt, 0),
+			.number = (uint64_t)sqlite3_column_int64(stmt, 3),
+			.incarnation = (uint64_t)sqlite3_column_int64(stmt, 4),
+			.sequence = (uint64_t)sqlite3_column_int64(stmt, 5),
+			.level = (uint64_t)sqlite3_column_int64(stmt, 7),
+		};
+	sqlite3_reset(stmt);
+	return code == SQLITE_DONE || code == SQLITE_ROW ? STATUS_OK : view_failed(&st->view, code);
+}
+
+struct store_member *store_find_member(struct store *st, uint64_t id)
+{
+	for (size_t i = 0; i < st->member_count; i++)
+		if (st->members[i].id == id)
+			return &st->members[i];
+	return NULL;
+}
+
+/* What the database says of the log that it belongs to. */
+struct log_mark {
+	bool kafka;
+	char kafka_id[64];
+};
+
+static enum status_code read_mark(struct store *st, struct log_mark *mark)
+{
+	sqlite3_stmt *stmt = NULL;
+	int code = sqlite3_prepare_v2(st->view.db, "SELECT log_kind, kafka_id FROM state", -1, &stmt, NULL);
+
+	if (code == SQLITE_OK)
+		code = sqlite3_step(stmt);
+	if (code == SQLITE_ROW) {
+		mark->kafka = strcmp((const char *)sqlite3_column_text(stmt, 0), "kafka") == 0;
+		snprintf(mark->kafka_id, sizeof mark->kafka_id, "%s", sqlite3_column_text(stmt, 1));
+	}
+	sqlite3_finalize(stmt);
+	return code == SQLITE_ROW ? STATUS_OK : view_failed(&st->view, code);
+}
+
+static enum status_code refuse_kind(const struct store *st, const char *error, const char *advice)
+{
+	logger_error("store", error, LOG_STR("file", st->path), LOG_STR("advice", advice), LOG_END);
+	return STATUS_BAD_DATABASE;
+}
+
+/* A lost variable must not make a replica write alone, nor a lone writer's data
+ * be taken for a copy of what is in Kafka. */
+static enum status_code check_kind(struct store *st, const struct store_options *options)
+{
+	sqlite3_stmt *stmt = st->view.stmts[SQL_SET_LOG_KIND];
+	const char *kafka_id = options->kafka_id != NULL ? options->kafka_id : "";
+	bool is_new = st->view.state.cluster_id == 0 && st->view.state.applied_offset == 0;
+	struct log_mark mark = {0};
+	enum status_code status = read_mark(st, &mark);
+
+	if (status != STATUS_OK)
+		return status;
+	st->shared = options->log_kind == LOG_KAFKA;
+	if (!is_new && mark.kafka && !st->shared)
+		return refuse_kind(st, "the database belongs to a node of a cluster under Kafka",
+		                   "set kafkacache.bootstrap.servers as it was, or give a server of its own "
+		                   "another data directory");
+	if (!is_new && !mark.kafka && st->shared)
+		return refuse_kind(st, "the database belongs to a server without Kafka",
+		                   "give this node another data directory, or remove "
+		                   "kafkacache.bootstrap.servers to go on without Kafka");
+	if (!is_new && mark.kafka_id[0] != '\0' && kafka_id[0] != '\0' && strcmp(mark.kafka_id, kafka_id) != 0)
+		return refuse_kind(st, "the database belongs to a cluster in another Kafka",
+		                   "set kafkacache.bootstrap.servers to the Kafka that this node followed, or "
+		                   "delete the data directory to begin anew from this one");
+	if (!st->shared)
+		return STATUS_OK;
+	if (is_new || strcmp(mark.kafka_id, kafka_id) != 0) {
+		sqlite3_bind_text(stmt, 1, "kafka", -1, SQLITE_STATIC);
+		sqlite3_bind_text(stmt, 2, kafka_id, -1, SQLITE_STATIC);
+		status = view_run(&st->view, SQL_SET_LOG_KIND);
+	}
+	return status == STATUS_OK ? view_relax(&st->view) : status;
+}
+
+static enum status_code open_database(struct store *st, const struct store_options *options)
 {
 	enum status_code status = data_dir_check_file(st->path);
 
@@ -55,6 +147,10 @@ static enum status_code open_database(struct store *st)
 		status = view_read_state(&st->view);
 	if (status == STATUS_OK)
 		status = load_alarms(st);
+	if (status == STATUS_OK)
+		status = load_members(st);
+	if (status == STATUS_OK)
+		status = check_kind(st, options);
 	if (status != STATUS_OK)
 		logger_error("store", "the database cannot be opened", LOG_STR("file", st->path), LOG_END);
 	return status;
@@ -65,6 +161,14 @@ static void save(struct store *st)
 	st->saved = st->view.state;
 	st->saved_nospace = st->alarm_nospace;
 	st->saved_corrupt = st->alarm_corrupt;
+	st->saved_member_count = st->member_count;
+	memcpy(st->saved_members, st->members, st->member_count * sizeof st->members[0]);
+}
+
+static void note_sequences(struct store *st)
+{
+	for (size_t i = 0; i < st->member_count; i++)
+		st->written_sequences[i] = st->members[i].sequence;
 }
 
 /* Nobody reads SQLite's counts of its memory, and each costs a lock. It may
@@ -95,14 +199,15 @@ enum status_code store_open(const struct store_options *options, struct store **
 	if (status == STATUS_OK)
 		status = data_dir_lock(options->dir, &st->lock_fd);
 	if (status == STATUS_OK)
-		status = open_database(st);
+		status = open_database(st, options);
 	if (status != STATUS_OK)
 		goto fail;
 	sqlite3_wal_hook(st->view.db, on_wal, st);
 	save(st);
+	note_sequences(st);
 	st->written_offset = st->saved.applied_offset;
 	/* A crash may have cut a compaction short; the first step finds out. */
-	st->compacting = st->saved.compact_revision > 0;
+	st->compacting = st->saved.drop_revision > 0;
 	*out = st;
 	return STATUS_OK;
 fail:
@@ -174,7 +279,29 @@ static enum status_code save_state(struct store *st)
 	sqlite3_bind_int64(stmt, 9, state->logical_bytes);
 	sqlite3_bind_int64(stmt, 10, state->keys);
 	sqlite3_bind_int64(stmt, 11, (int64_t)state->hash);
+	sqlite3_bind_int64(stmt, 12, state->drop_revision);
+	sqlite3_bind_int64(stmt, 13, (int64_t)state->owner);
+	sqlite3_bind_int64(stmt, 14, (int64_t)state->owner_member);
+	sqlite3_bind_int64(stmt, 15, (int64_t)state->level);
+	sqlite3_bind_int64(stmt, 16, (int64_t)state->record_hash);
+	sqlite3_bind_int64(stmt, 17, (int64_t)state->chain);
 	return view_run(&st->view, SQL_SET_STATE);
+}
+
+/* How far each node's records were applied is part of the position in the log. */
+static enum status_code save_sequences(struct store *st)
+{
+	sqlite3_stmt *stmt = st->view.stmts[SQL_SET_SEQUENCE];
+	enum status_code status = STATUS_OK;
+
+	for (size_t i = 0; status == STATUS_OK && i < st->member_count; i++) {
+		if (st->members[i].sequence == st->written_sequences[i])
+			continue;
+		sqlite3_bind_int64(stmt, 1, (int64_t)st->members[i].id);
+		sqlite3_bind_int64(stmt, 2, (int64_t)st->members[i].sequence);
+		status = view_run(&st->view, SQL_SET_SEQUENCE);
+	}
+	return status;
 }
 
 /* Renewals are many; those of a lease between two writes make one row. */
@@ -199,13 +326,16 @@ static bool is_other_state(const struct store_state *a, const struct store_state
 	struct store_state moved = *a;
 
 	moved.applied_offset = b->applied_offset;
+	moved.record_hash = b->record_hash;
+	moved.chain = b->chain;
 	return memcmp(&moved, b, sizeof moved) != 0;
 }
 
 static bool has_to_write(const struct store *st)
 {
 	return st->writes_next || sqlite3_total_changes(st->view.db) != st->begin_rows ||
-	       is_other_state(&st->view.state, &st->saved);
+	       is_other_state(&st->view.state, &st->saved) ||
+	       st->view.state.applied_offset - st->written_offset >= UNWRITTEN_RECORDS_MAX;
 }
 
 enum status_code store_commit(struct store *st)
@@ -215,6 +345,8 @@ enum status_code store_commit(struct store *st)
 
 	if (writes)
 		status = save_renewals(st);
+	if (writes && status == STATUS_OK)
+		status = save_sequences(st);
 	if (writes && status == STATUS_OK)
 		status = save_state(st);
 	if (status == STATUS_OK)
@@ -228,6 +360,7 @@ enum status_code store_commit(struct store *st)
 	if (!writes)
 		return STATUS_OK;
 	renewals_clear(st->renewals);
+	note_sequences(st);
 	st->written_offset = st->saved.applied_offset;
 	st->writes_next = false;
 	atomic_fetch_add(&st->commits, 1);
@@ -240,8 +373,10 @@ void store_rollback(struct store *st)
 	if (!sqlite3_get_autocommit(st->view.db))
 		view_run(&st->view, SQL_ROLLBACK);
 	st->view.state = st->saved;
+	st->member_count = st->saved_member_count;
+	memcpy(st->members, st->saved_members, st->member_count * sizeof st->members[0]);
 	st->changes = st->record_changes = 0;
-	st->compacting = st->saved.compact_revision > 0;
+	st->compacting = st->saved.drop_revision > 0;
 	st->alarm_nospace = st->saved_nospace;
 	st->alarm_corrupt = st->saved_corrupt;
 	st->lease_note_count = 0;
@@ -308,6 +443,14 @@ void store_next_revision(struct store *st)
 int64_t store_revision(const struct store *st)
 {
 	return st->view.state.revision + (st->changes > 0);
+}
+
+void store_note_record(struct store *st, const void *data, size_t len)
+{
+	struct store_state *state = &st->view.state;
+
+	state->record_hash = XXH3_64bits(data, len);
+	state->chain = XXH3_64bits_withSeed(&state->record_hash, sizeof state->record_hash, state->chain);
 }
 
 static enum status_code checkpoint(struct view *view, int mode)

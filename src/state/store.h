@@ -29,10 +29,25 @@ enum {
 	VERSION_OVERHEAD_BYTES = 64,
 };
 
+/* The log whose records make the state; a database belongs to one kind for good. */
+enum log_kind { LOG_EMBEDDED, LOG_KAFKA };
+
 struct store_options {
 	const char *dir; /* created with its parents' consent: the last component only */
 	const char *vfs; /* NULL: the one that keeps the file to this process */
+	enum log_kind log_kind;
+	const char *kafka_id; /* of Kafka's cluster, if known: a database of another one is refused */
 };
+
+/* A node that has joined, and how far its records were applied. */
+struct store_member {
+	uint64_t id;
+	uint64_t number; /* of its incarnation: only a higher one may follow */
+	uint64_t incarnation;
+	uint64_t sequence;
+	uint64_t level; /* the newest format of records that it knows */
+};
+enum { STORE_MEMBERS_MAX = 256 };
 
 /* What a transaction did to a lease. */
 enum lease_deed { LEASE_GRANTED, LEASE_RENEWED, LEASE_GONE };
@@ -59,6 +74,11 @@ struct store {
 	int64_t record_changes;   /* of all revisions of the record being applied */
 	bool alarm_nospace, alarm_corrupt; /* any member's; kept with the table 'alarm' */
 	bool saved_nospace, saved_corrupt; /* as of the last commit */
+	bool shared; /* the log is Kafka's: records are of many nodes */
+	struct store_member members[STORE_MEMBERS_MAX];
+	struct store_member saved_members[STORE_MEMBERS_MAX]; /* as of the last commit */
+	size_t member_count, saved_member_count;
+	uint64_t written_sequences[STORE_MEMBERS_MAX]; /* as they stand in the database */
 
 	/* For watchers. The applier says, between transactions, whether changes are
 	 * to be kept, and with the pairs before; store_take_news fetches them. */
@@ -100,8 +120,8 @@ enum status_code store_view(struct store *st, enum view_use use, struct view *vi
  * is that of the last commit. The applier's thread.
  *
  * A transaction that changed nothing but the log position and renewals of
- * leases is not written: both come with the next one that is, or when the store
- * is closed. The first commit after a roll-back is written in any case, so it
+ * leases is not written: both come with the next one that is, after some
+ * thousand records, or when the store is closed. The first commit after a roll-back is written in any case, so it
  * tells whether the database can be. */
 enum status_code store_begin(struct store *st);
 enum status_code store_commit(struct store *st);
@@ -141,6 +161,12 @@ struct change {
 	bool deleted;
 };
 enum status_code store_change(struct store *st, const struct change *change);
+
+/* Under a shared log: the record that was just applied is the one of these bytes. */
+void store_note_record(struct store *st, const void *data, size_t len);
+
+/* The member of this id, or NULL. */
+struct store_member *store_find_member(struct store *st, uint64_t id);
 
 /* Chains a change that is not of a key into the state's hash. */
 void store_mix(struct store *st, const void *data, size_t len);

@@ -116,6 +116,8 @@ enum status_code view_open(struct view *view, const char *path, const char *vfs,
 		goto fail;
 	}
 	status = empty ? schema_create(view->db) : STATUS_OK;
+	if (status == STATUS_OK && writes)
+		status = schema_migrate(view->db);
 	if (status == STATUS_OK)
 		status = prepare(view);
 	if (status == STATUS_OK)
@@ -123,6 +125,13 @@ enum status_code view_open(struct view *view, const char *path, const char *vfs,
 fail:
 	view_close(view);
 	return status;
+}
+
+enum status_code view_relax(struct view *view)
+{
+	int code = sqlite3_exec(view->db, "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
+
+	return code == SQLITE_OK ? STATUS_OK : view_failed(view, code);
 }
 
 void view_close(struct view *view)
@@ -166,6 +175,12 @@ enum status_code view_read_state(struct view *view)
 		.logical_bytes = sqlite3_column_int64(stmt, 8),
 		.keys = sqlite3_column_int64(stmt, 9),
 		.hash = (uint64_t)sqlite3_column_int64(stmt, 10),
+		.drop_revision = sqlite3_column_int64(stmt, 11),
+		.owner = (uint64_t)sqlite3_column_int64(stmt, 12),
+		.owner_member = (uint64_t)sqlite3_column_int64(stmt, 13),
+		.level = (uint64_t)sqlite3_column_int64(stmt, 14),
+		.record_hash = (uint64_t)sqlite3_column_int64(stmt, 15),
+		.chain = (uint64_t)sqlite3_column_int64(stmt, 16),
 	};
 	sqlite3_reset(stmt);
 	return STATUS_OK;

@@ -40,6 +40,14 @@ struct store_state {
 	int64_t logical_bytes;    /* what the quota counts: see version_cost */
 	int64_t keys;             /* that exist at the newest revision */
 	uint64_t hash;            /* chained over all changes; equal states have equal hashes */
+	int64_t drop_revision;    /* what a compaction to here makes obsolete may leave the file */
+
+	/* Under a shared log only, but for the level. */
+	uint64_t owner;        /* the incarnation that holds the term; 0: none has taken it */
+	uint64_t owner_member;
+	uint64_t level;        /* the newest format that records may have */
+	uint64_t record_hash;  /* of the record at applied_offset */
+	uint64_t chain;        /* chained over all records up to it */
 };
 
 /* How one read goes about its work. All zero: for as long as it takes, in
@@ -92,6 +100,9 @@ enum view_use {
  * commits; the store's own view does not need it. */
 enum status_code view_open(struct view *view, const char *path, const char *vfs, enum view_use use,
                            const _Atomic uint64_t *commits);
+
+/* What a power cut takes from the file comes back from elsewhere: commits need not wait for the disk. */
+enum status_code view_relax(struct view *view);
 void view_close(struct view *view);
 
 /* Sees to it that the view reads everything committed until now, and knows its

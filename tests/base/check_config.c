@@ -273,6 +273,8 @@ START_TEST(durations_are_gos)
 }
 END_TEST
 
+#define KAFKA "--set kafkacache.bootstrap.servers=k:9092 "
+
 /* Each is refused, with this in the message. */
 static const struct {
 	const char *command;
@@ -362,11 +364,28 @@ static const struct {
 	{"--auth-token=", STATUS_BAD_CONFIG, "token.type must be simple"},
 	{"--set token.type=jwt", STATUS_BAD_CONFIG, "asks for signed tokens"},
 	{"--set token.public.key.path=x", STATUS_BAD_CONFIG, "asks for signed tokens"},
-	{"--set kafkacache.bootstrap.servers=a:9092", STATUS_BAD_CONFIG,
-         "asks for the Kafka log, which is not built"},
+	{"--set kafkacache.topic.read.only=true", STATUS_BAD_CONFIG, "asks for a node that only reads"},
 	{"--set kafkacache.topic=a", STATUS_BAD_CONFIG, "kafkacache.bootstrap.servers is not set"},
 	{"--set kafkacache.topic=a --set kafkacache.bootstrap.servers=\t", STATUS_BAD_CONFIG,
          "kafkacache.bootstrap.servers is not set"},
+	{"--set kafkacache.bootstrap.servers=", STATUS_BAD_CONFIG,
+         "kafkacache.bootstrap.servers is not set"},
+	{"--set kafkacache.sasl.username=x", STATUS_BAD_CONFIG,
+         "--set kafkacache.sasl.username: is for the Kafka log, but"},
+	{"--set topic.prefix=x", STATUS_BAD_CONFIG, "--set topic.prefix: is for the Kafka log, but"},
+	{"--set log.skip.offset=-1", STATUS_BAD_CONFIG, "is for the Kafka log, but"},
+	/* values of Kafka's keys */
+	{KAFKA "--set kafkacache.bootstrap.servers=a:1,,b:1", STATUS_BAD_CONFIG, "without empty elements"},
+	{KAFKA "--set kafkacache.bootstrap.servers=a:1\tb:1", STATUS_BAD_CONFIG, "parted by commas"},
+	{KAFKA "--set kafkacache.topic.replication.factor=0", STATUS_BAD_CONFIG, "must be from 1 to 32767"},
+	{KAFKA "--set topic.prefix=", STATUS_BAD_CONFIG, "characters that a topic's name may have"},
+	{KAFKA "--set topic.prefix=a/b", STATUS_BAD_CONFIG, "characters that a topic's name may have"},
+	{KAFKA "--set read.barrier=none", STATUS_BAD_CONFIG, "must be one of record, watermark"},
+	{KAFKA "--set checkpoint.interval.ms=999", STATUS_BAD_CONFIG, "must be from 1000 to"},
+	{KAFKA "--set checkpoint.log.bytes=63KiB", STATUS_BAD_CONFIG, "must be from 65536 to"},
+	{KAFKA "--set log.skip.offset=-2", STATUS_BAD_CONFIG, "must be from -1 to"},
+	{KAFKA "--set kafkacache.=1", STATUS_BAD_CONFIG, "there is no such property of Kafka's client"},
+	{KAFKA "--set kafkacache.Sasl=1", STATUS_BAD_CONFIG, "there is no such property of Kafka's client"},
 	/* what has no place here */
 	{"--initial-cluster a=http://a:1 --initial-cluster-state new", STATUS_BAD_CONFIG,
          "--initial-cluster-state: "},
@@ -495,8 +514,6 @@ START_TEST(variables_of_others_are_let_be)
 	ck_assert_int_eq(load("", "KETA_=1"), STATUS_BAD_CONFIG);
 	ck_assert_int_eq(load("", "KETA_KAFKACACHE_TOPIC=1"), STATUS_BAD_CONFIG);
 	expect_refusal(STATUS_BAD_CONFIG, "KETA_KAFKACACHE_TOPIC: is for the Kafka log");
-	ck_assert_int_eq(load("", "KETA_KAFKACACHE_BOOTSTRAP_SERVERS=a:1"), STATUS_BAD_CONFIG);
-	expect_refusal(STATUS_BAD_CONFIG, "KETA_KAFKACACHE_BOOTSTRAP_SERVERS: asks for the Kafka log");
 }
 END_TEST
 
@@ -510,6 +527,139 @@ START_TEST(variables_of_etcd_are_not_read_and_that_is_said)
 }
 END_TEST
 
+START_TEST(with_kafka_the_defaults_hold)
+{
+	expect_run(KAFKA);
+	ck_assert_str_eq(said(), "");
+	ck_assert_str_eq(config->kafka_servers, "k:9092");
+	ck_assert_str_eq(config->kafka_group_id, "");
+	ck_assert_str_eq(config->kafka_data_dir, "");
+	ck_assert_str_eq(config->data_dir, "keta-data");
+	ck_assert_int_eq(config->kafka_replication_factor, 3);
+	ck_assert_int_eq(config->kafka_init_timeout_ms, 300000);
+	ck_assert_int_eq(config->kafka_timeout_ms, 60000);
+	ck_assert_uint_eq(config->kafka_property_count, 0);
+	ck_assert_str_eq(config->topic_prefix, "_keta_");
+	ck_assert_int_eq(config->read_barrier, CONFIG_BARRIER_RECORD);
+	ck_assert_int_eq(config->checkpoint_interval_ms, 300000);
+	ck_assert_int_eq(config->checkpoint_log_bytes, 64 << 20);
+	ck_assert_int_eq(config->log_skip_offset, -1);
+	expect_run("");
+	ck_assert_str_eq(config->kafka_servers, "");
+}
+END_TEST
+
+START_TEST(a_file_of_the_original_is_taken)
+{
+	ck_assert_int_eq(
+		load_file("listeners=http://0.0.0.0:2379\ncluster.group.id=keta\n"
+	                  "kafkacache.bootstrap.servers=one:9092 , two:9092\nkafkacache.group.id=keta-1\n"
+	                  "kafkacache.backing.cache=rocksdb\nkafkacache.data.dir=/tmp/keta\n"
+	                  "kafkacache.checkpoint.dir=/tmp/keta\ndebug=false\n",
+	                  "", ""),
+		STATUS_OK);
+	ck_assert_str_eq(config->kafka_servers, "one:9092,two:9092");
+	ck_assert_str_eq(config->kafka_group_id, "keta-1");
+	ck_assert_str_eq(config->kafka_data_dir, "/tmp/keta");
+	ck_assert_str_eq(config->data_dir, "/tmp/keta");
+	ck_assert_uint_eq(config->kafka_property_count, 0);
+	ck_assert_ptr_nonnull(strstr(said(), ":5: kafkacache.backing.cache: has no effect: it "));
+	ck_assert_ptr_nonnull(strstr(said(), "mapped to SQLite\n"));
+	ck_assert_ptr_nonnull(strstr(said(), ":7: kafkacache.checkpoint.dir: has no effect: it "));
+	expect_run(KAFKA "--set kafkacache.backing.cache=sqlite");
+	ck_assert_str_eq(said(), "");
+	expect_run(KAFKA "--set kafkacache.rocksdb.max.open.files=5");
+	ck_assert_ptr_nonnull(strstr(said(), "kafkacache.rocksdb.max.open.files: has no effect"));
+	ck_assert_uint_eq(config->kafka_property_count, 0);
+}
+END_TEST
+
+START_TEST(of_two_data_directories_kafkas_wins)
+{
+	expect_run(KAFKA "--data-dir one --set kafkacache.data.dir=two");
+	ck_assert_str_eq(config->data_dir, "two");
+	ck_assert_str_eq(said(), "--data-dir: has no effect: kafkacache.data.dir is set\n");
+	expect_run(KAFKA "--data-dir one");
+	ck_assert_str_eq(config->data_dir, "one");
+	ck_assert_str_eq(said(), "");
+	ck_assert_int_eq(load(KAFKA, "KETA_KAFKACACHE_DATA_DIR=three"), STATUS_OK);
+	ck_assert_str_eq(config->data_dir, "three");
+	ck_assert_str_eq(said(), "");
+}
+END_TEST
+
+START_TEST(a_host_name_stands_in_for_the_listeners_host)
+{
+	expect_run("--set host.name=keta.example --listen-client-urls http://0.0.0.0:1,http://[::]:2");
+	ck_assert_str_eq(config->advertised_listeners, "http://keta.example:1,http://keta.example:2");
+	expect_run("--set host.name=2001:db8::1 --listen-client-urls http://:1/");
+	ck_assert_str_eq(config->advertised_listeners, "http://[2001:db8::1]:1/");
+	expect_run("--set host.name=a --advertise-client-urls http://b:1");
+	ck_assert_str_eq(config->advertised_listeners, "http://b:1");
+	ck_assert_int_eq(load("--set host.name=a/b", ""), STATUS_BAD_CONFIG);
+	expect_refusal(STATUS_BAD_CONFIG, "--set host.name: must be a host name or an IP address\n");
+}
+END_TEST
+
+static void expect_property(const char *name, const char *value, const char *origin)
+{
+	for (size_t i = 0; i < config->kafka_property_count; i++) {
+		const struct config_property *property = &config->kafka_properties[i];
+
+		if (strcmp(property->name, name) != 0)
+			continue;
+		ck_assert_str_eq(property->value, value);
+		ck_assert_ptr_nonnull(strstr(property->origin, origin));
+		return;
+	}
+	ck_abort_msg("there is no property %s", name);
+}
+
+START_TEST(what_is_not_ours_is_for_kafkas_client_and_the_last_counts)
+{
+	ck_assert_int_eq(load_file("kafkacache.sasl.username=file\nkafkacache.sasl.password=a\n"
+	                           "kafkacache.ssl.ca.pem=-----\\nline\\n-----\n"
+	                           "kafkacache.sasl.password= hunter2 \n",
+	                           KAFKA "--set kafkacache.socket.timeout.ms=3 --set "
+	                                 "kafkacache.security.protocol=ssl",
+	                           "KETA_KAFKACACHE_SASL_USERNAME=variable KETA_KAFKACACHE_LOG_LEVEL=7 "
+	                           "KETA_KAFKACACHE_SECURITY_PROTOCOL=plaintext"),
+	                 STATUS_OK);
+	ck_assert_uint_eq(config->kafka_property_count, 6);
+	expect_property("sasl.username", "variable", "KETA_KAFKACACHE_SASL_USERNAME");
+	expect_property("sasl.password", "hunter2", "keta.properties:4: kafkacache.sasl.password");
+	expect_property("ssl.ca.pem", "-----\nline\n-----", "keta.properties:3: ");
+	expect_property("log_level", "7", "KETA_KAFKACACHE_LOG_LEVEL");
+	expect_property("security.protocol", "ssl", "--set kafkacache.security.protocol");
+	expect_property("socket.timeout.ms", "3", "--set kafkacache.socket.timeout.ms");
+	ck_assert_ptr_nonnull(strstr(said(), ":4: kafkacache.sasl.password: this is the value in force"));
+	ck_assert_ptr_null(strstr(said(), "hunter2"));
+}
+END_TEST
+
+START_TEST(a_property_that_may_be_a_password_is_known_by_its_name)
+{
+	ck_assert(config_property_is_secret("sasl.password"));
+	ck_assert(config_property_is_secret("sasl.oauthbearer.client.secret"));
+	ck_assert(config_property_is_secret("ssl.key.pem"));
+	ck_assert(config_property_is_secret("sasl.jaas.config"));
+	ck_assert(config_property_is_secret("x.token"));
+	ck_assert(!config_property_is_secret("sasl.username"));
+}
+END_TEST
+
+START_TEST(properties_without_end_are_refused)
+{
+	static char text[100000];
+	size_t len = 0;
+
+	for (int i = 0; i < 1000; i++)
+		len += (size_t)snprintf(text + len, sizeof text - len, "kafkacache.x%d=1\n", i);
+	ck_assert_int_eq(load_file(text, KAFKA, ""), STATUS_BAD_CONFIG);
+	expect_refusal(STATUS_BAD_CONFIG, "there are more properties than Kafka's client has\n");
+}
+END_TEST
+
 static const char *const SECRETS[] = {
 	"--set ssl.key.password=hunter2",
 	"--set ssl.keystore.pasword=hunter2",
@@ -517,6 +667,8 @@ static const char *const SECRETS[] = {
 	"--set hunter2",
 	"--passwd=hunter2",
 	"--set kafkacache.sasl.jaas.config=hunter2",
+	KAFKA "--set kafkacache.sasl.Password=hunter2",
+	KAFKA "--set kafkacache.rdbms.password=hunter2 --set nonsense=1",
 	"--listen-client-urls http://me:hunter2@host:1",
 	"--cert-file hunter2",
 };
@@ -573,7 +725,10 @@ START_TEST(every_row_is_whole)
 
 		ck_assert_ptr_nonnull(key->name);
 		ck_assert_ptr_eq(config_key_find(key->name), key); /* no name twice */
-		ck_assert_msg(key->section == SECTION_LATER || key->help != NULL, "%s", key->name);
+		ck_assert_msg(key->section >= SECTION_UNUSED || key->help != NULL, "%s", key->name);
+		ck_assert_msg((key->section == SECTION_UNUSED) == (key->type == &config_type_unused), "%s",
+		              key->name);
+		ck_assert_msg(key->type != &config_type_unused || key->why != NULL, "%s", key->name);
 		ck_assert_msg(key->type != &config_type_choice || key->choices != NULL, "%s", key->name);
 		ck_assert_msg(key->type != &config_type_fixed || (key->choices != NULL && key->why != NULL),
 		              "%s", key->name);
@@ -630,7 +785,7 @@ START_TEST(the_sample_file_loads_with_every_key_uncommented)
 	for (char *c = text; (c = strstr(c, "\n#")) != NULL; c += 2)
 		if (c[2] >= 'a' && c[2] <= 'z')
 			c[1] = ' ';
-	ck_assert_msg(load_file(text, "", "") == STATUS_OK, "%s", said());
+	ck_assert_msg(load_file(text, KAFKA, "") == STATUS_OK, "%s", said());
 	ck_assert_str_eq(config->name, "default");
 }
 END_TEST
@@ -655,7 +810,7 @@ START_TEST(help_names_every_key_and_own_flag)
 	config_print_help(&out);
 	buf_append_byte(&out, '\0');
 	for (size_t i = 0; i < CONFIG_KEY_COUNT; i++)
-		if (config_keys[i].section != SECTION_LATER)
+		if (config_keys[i].section < SECTION_UNUSED)
 			ck_assert_ptr_nonnull(strstr((char *)out.data, config_keys[i].name));
 	ck_assert_ptr_nonnull(strstr((char *)out.data, "--config FILE"));
 	ck_assert_ptr_nonnull(strstr((char *)out.data, "--set KEY=VALUE"));
@@ -689,6 +844,13 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, a_bad_value_is_refused_even_when_a_later_one_is_good);
 	tcase_add_test(tcase, variables_of_others_are_let_be);
 	tcase_add_test(tcase, variables_of_etcd_are_not_read_and_that_is_said);
+	tcase_add_test(tcase, with_kafka_the_defaults_hold);
+	tcase_add_test(tcase, a_file_of_the_original_is_taken);
+	tcase_add_test(tcase, a_host_name_stands_in_for_the_listeners_host);
+	tcase_add_test(tcase, of_two_data_directories_kafkas_wins);
+	tcase_add_test(tcase, what_is_not_ours_is_for_kafkas_client_and_the_last_counts);
+	tcase_add_test(tcase, a_property_that_may_be_a_password_is_known_by_its_name);
+	tcase_add_test(tcase, properties_without_end_are_refused);
 	ADD_TABLE(no_message_shows_a_password, SECRETS);
 	ADD_TABLE(an_action_is_not_stopped_by_what_it_does_not_need, ACTIONS);
 	tcase_add_test(tcase, a_check_checks);

@@ -44,7 +44,7 @@ static void start(void)
 		.slow_request_ms = 1000,
 	};
 	engine = fake_engine_new();
-	ck_assert_int_eq(http_start(&config, engine, &http), STATUS_OK);
+	ck_assert_int_eq(http_serve(&config, engine, &http), STATUS_OK);
 }
 
 static void stop(void)
@@ -57,7 +57,7 @@ static void stop(void)
 static void restart(void)
 {
 	http_stop(http);
-	ck_assert_int_eq(http_start(&config, engine, &http), STATUS_OK);
+	ck_assert_int_eq(http_serve(&config, engine, &http), STATUS_OK);
 }
 
 static int open_client(void)
@@ -379,6 +379,54 @@ START_TEST(health_follows_the_alarms)
 	                 "[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\n\n");
 	get(fd, "/livez");
 	ck_assert_int_eq(answer.status, 200);
+	close(fd);
+}
+END_TEST
+
+START_TEST(a_node_of_a_shared_log_is_ready_when_it_has_caught_up)
+{
+	int fd = open_client();
+
+	fake_engine_share(engine, false, NULL);
+	get(fd, "/readyz?exclude=data_corruption&exclude=non_learner");
+	ck_assert_int_eq(answer.status, 503);
+	ck_assert_str_eq(answer.body, "[+]serializable_read ok\n[+]linearizable_read ok\n"
+	                              "[-]catch_up failed: starting\n\n");
+	get(fd, "/readyz/catch_up");
+	ck_assert_int_eq(answer.status, 503);
+	get(fd, "/readyz?exclude=catch_up");
+	ck_assert_int_eq(answer.status, 200);
+	get(fd, "/livez");
+	ck_assert_int_eq(answer.status, 200);
+	fake_engine_share(engine, true, NULL);
+	get(fd, "/readyz?verbose");
+	ck_assert_int_eq(answer.status, 200);
+	ck_assert_ptr_nonnull(strstr(answer.body, "[+]non_learner ok\n[+]catch_up ok\nok\n"));
+	fake_engine_share(engine, true, "Kafka does not answer");
+	get(fd, "/readyz/catch_up");
+	ck_assert_str_eq(answer.body, "[-]catch_up failed: Kafka does not answer\n\n");
+	get(fd, "/health");
+	ck_assert_str_eq(answer.body,
+	                 "{\"health\":\"false\",\"reason\":\"RANGE ERROR:Kafka does not answer\"}\n");
+	close(fd);
+}
+END_TEST
+
+/* A node alone leads always; one of several only when it does. */
+START_TEST(metrics_tell_leader_lag_and_hash_of_a_shared_log)
+{
+	int fd = open_client();
+
+	get(fd, "/metrics");
+	ck_assert_int_eq(metric_value(METRIC_IS_LEADER), 1);
+	ck_assert_int_eq(metric_value(METRIC_LOG_LAG), 0);
+	fake_engine_share(engine, true, NULL);
+	get(fd, "/metrics");
+	ck_assert_int_eq(metric_value(METRIC_IS_LEADER), 0);
+	ck_assert_int_eq(metric_value(METRIC_HAS_LEADER), 1);
+	ck_assert_int_eq(metric_value(METRIC_LOG_LAG), 2); /* 8 and 9 */
+	ck_assert_int_eq(metric_value(METRIC_LOG_APPLIED_OFFSET), 7);
+	ck_assert_ptr_nonnull(strstr(answer.body, "keta_state_hash{hex=\"0000000000000abc\"} 1\n"));
 	close(fd);
 }
 END_TEST
@@ -728,7 +776,7 @@ START_TEST(a_listener_that_is_no_url_is_refused)
 	struct http *other;
 
 	config.listeners = BAD[_i];
-	ck_assert_int_eq(http_start(&config, engine, &other), STATUS_BAD_CONFIG);
+	ck_assert_int_eq(http_serve(&config, engine, &other), STATUS_BAD_CONFIG);
 }
 END_TEST
 
@@ -739,7 +787,7 @@ START_TEST(a_port_in_use_is_refused)
 
 	snprintf(url, sizeof url, "http://127.0.0.1:%u", http_port(http, 0));
 	config.listeners = url;
-	ck_assert_int_eq(http_start(&config, engine, &other), STATUS_CANNOT_LISTEN);
+	ck_assert_int_eq(http_serve(&config, engine, &other), STATUS_CANNOT_LISTEN);
 }
 END_TEST
 
@@ -750,7 +798,7 @@ START_TEST(a_host_that_is_not_here_is_refused)
 	struct http *other;
 
 	config.listeners = BAD[_i];
-	ck_assert_int_eq(http_start(&config, engine, &other), STATUS_CANNOT_LISTEN);
+	ck_assert_int_eq(http_serve(&config, engine, &other), STATUS_CANNOT_LISTEN);
 }
 END_TEST
 
@@ -814,6 +862,8 @@ static Suite *make_suite(void)
 	tcase_add_test(requests, expect_100_continue_is_answered);
 	tcase_add_loop_test(requests, every_path_has_its_answer, 0, COUNT(PATHS));
 	tcase_add_test(requests, health_follows_the_alarms);
+	tcase_add_test(requests, a_node_of_a_shared_log_is_ready_when_it_has_caught_up);
+	tcase_add_test(requests, metrics_tell_leader_lag_and_hash_of_a_shared_log);
 	tcase_add_test(requests, a_server_that_cannot_write_is_not_healthy);
 	tcase_add_test(requests, a_message_above_the_limit_is_read_and_refused);
 	tcase_add_test(requests, only_listed_origins_get_cors_headers);

@@ -54,7 +54,7 @@ static void start(void)
 		.slow_request_ms = 1000,
 	};
 	engine = fake_engine_new();
-	ck_assert_int_eq(http_start(&config, engine, &http), STATUS_OK);
+	ck_assert_int_eq(http_serve(&config, engine, &http), STATUS_OK);
 }
 
 static void stop(void)
@@ -267,7 +267,7 @@ START_TEST(a_body_of_too_many_messages_is_worked_off_to_the_limit)
 	stop();
 	config.max_request_bytes = 4 << 20;
 	engine = fake_engine_new();
-	ck_assert_int_eq(http_start(&config, engine, &http), STATUS_OK);
+	ck_assert_int_eq(http_serve(&config, engine, &http), STATUS_OK);
 	close(fd);
 	fd = open_client();
 	for (size_t i = 0; i + 2 < sizeof body; i += 2)

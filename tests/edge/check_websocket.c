@@ -18,6 +18,7 @@
 #include "edge/client_stream.h"
 #include "edge/handshake.h"
 #include "edge/http.h"
+#include "edge/listen_set.h"
 #include "edge/listener.h"
 #include "edge/out_queue.h"
 #include "edge/stream_set.h"
@@ -56,7 +57,7 @@ static void start_with(const char *origins)
 		.slow_request_ms = 1000,
 	};
 	engine = fake_engine_new();
-	ck_assert_int_eq(http_start(&config, engine, &http), STATUS_OK);
+	ck_assert_int_eq(http_serve(&config, engine, &http), STATUS_OK);
 }
 
 static void start(void)
@@ -216,6 +217,7 @@ END_TEST
 /* ---- Time ---- */
 
 static struct stream_set set;
+static struct listen_set *sockets;
 static struct listener *listener;
 static struct client_stream *client;
 static int ends[2]; /* ours, and the stream's */
@@ -223,12 +225,14 @@ static int ends[2]; /* ours, and the stream's */
 static void start_clock(void)
 {
 	static const struct handshake handshake = {.key = "dGhlIHNhbXBsZSBub25jZQ=="};
-	const struct listener_options options = {.urls = "http://127.0.0.1:0", .connection_limit = 1};
+	struct listener_options options = {.connection_limit = 1};
 	struct client_options client_options = {.set = &set};
 
 	method_init();
 	engine = fake_engine_new();
 	ck_assert_int_eq(engine_reader_new(engine, &reader), STATUS_OK);
+	ck_assert_int_eq(listen_set_open("http://127.0.0.1:0", &sockets), STATUS_OK);
+	options.set = sockets;
 	ck_assert_int_eq(listener_open(&options, &listener), STATUS_OK);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
 	stream_set_init(&set, epoll_create1(EPOLL_CLOEXEC), listener, 1000);
@@ -249,6 +253,7 @@ static void stop_clock(void)
 	stream_set_release(&set);
 	listener_stop(listener);
 	listener_free(listener);
+	listen_set_free(sockets);
 	engine_reader_free(reader);
 	fake_engine_free(engine);
 	close(ends[0]);
@@ -576,7 +581,7 @@ START_TEST(a_message_holds_so_many_requests)
 	config.max_request_bytes = 1 << 20;
 	stop();
 	engine = fake_engine_new();
-	ck_assert_int_eq(http_start(&config, engine, &http), STATUS_OK);
+	ck_assert_int_eq(http_serve(&config, engine, &http), STATUS_OK);
 	fd = open_socket("/v3/watch");
 	for (int i = 1; i <= 2; i++) {
 		send_many(fd, " ");

@@ -521,12 +521,12 @@ START_TEST(an_expiry_that_a_renewal_came_before_does_nothing)
 	request.ids = &id;
 	request.renewals = &renewal;
 	request.n_ids = request.n_renewals = 1;
-	ck_assert_int_eq(propose_internal(station.engine, &request.base), STATUS_OK);
+	ck_assert_int_eq(propose_internal(station.engine, &request.base, NULL), STATUS_OK);
 	station_put(&station, "a", "1"); /* which is behind it */
 	ck_assert_int_ge(time_to_live(&station, 1), 590);
 	/* The one that names it does. */
 	renewal = renewal_of(&station);
-	ck_assert_int_eq(propose_internal(station.engine, &request.base), STATUS_OK);
+	ck_assert_int_eq(propose_internal(station.engine, &request.base, NULL), STATUS_OK);
 	station_put(&station, "a", "2");
 	ck_assert_int_eq(time_to_live(&station, 1), -1);
 	station_close(&station);

@@ -16,14 +16,12 @@ struct array_log {
 	size_t next; /* the entry that the next poll gives */
 };
 
-static enum status_code append(struct log *base, const uint8_t *data, size_t len, log_done_fn *done,
-                               void *arg)
+static enum status_code append(struct log *base, const uint8_t *data, size_t len, uint64_t tag)
 {
 	struct array_log *log = (struct array_log *)base;
 	struct entry *entry;
 
-	(void)done;
-	(void)arg;
+	(void)tag;
 	if (log->count == log->size) {
 		size_t size = log->size == 0 ? 64 : log->size * 2;
 		struct entry *grown = realloc(log->entries, size * sizeof *grown);
@@ -57,12 +55,6 @@ static enum status_code poll_records(struct log *base, struct log_record *record
 	return STATUS_OK;
 }
 
-static enum status_code barrier(struct log *base, log_done_fn *done, void *arg)
-{
-	done(arg, STATUS_OK, array_log_end(base));
-	return STATUS_OK;
-}
-
 static enum status_code trim(struct log *base, int64_t before)
 {
 	(void)base;
@@ -89,7 +81,6 @@ static const struct log_ops LOG_ARRAY = {
 	.name = "array",
 	.append = append,
 	.poll = poll_records,
-	.barrier = barrier,
 	.trim = trim,
 	.wake = wake,
 	.close = close_log,

@@ -26,6 +26,8 @@ struct engine {
 	enum status_code failure;
 	const char *fault;
 	bool nospace, corrupt;
+	bool shared, ready;
+	const char *log_fault;
 	char token[TOKEN_BYTES];
 	int64_t timeout_ms;
 };
@@ -181,6 +183,13 @@ void engine_info(struct engine *engine, struct engine_info *out)
 		.alarm_nospace = engine->nospace,
 		.alarm_corrupt = engine->corrupt,
 		.fault = engine->fault,
+		.shared = engine->shared,
+		.ready = engine->ready,
+		.leads = false,
+		.has_leader = engine->shared && engine->log_fault == NULL,
+		.log_fault = engine->log_fault,
+		.log_end_offset = engine->shared ? 10 : 0,
+		.state_hash = engine->shared ? 0xabc : 0,
 	};
 	pthread_mutex_unlock(&engine->lock);
 }
@@ -294,6 +303,15 @@ void fake_engine_break(struct engine *engine, const char *fault)
 {
 	pthread_mutex_lock(&engine->lock);
 	engine->fault = fault;
+	pthread_mutex_unlock(&engine->lock);
+}
+
+void fake_engine_share(struct engine *engine, bool ready, const char *fault)
+{
+	pthread_mutex_lock(&engine->lock);
+	engine->shared = true;
+	engine->ready = ready;
+	engine->log_fault = fault;
 	pthread_mutex_unlock(&engine->lock);
 }
 

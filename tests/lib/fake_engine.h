@@ -46,6 +46,10 @@ void fake_engine_raise(struct engine *engine, bool nospace, bool corrupt);
 /* Says that nothing can be written, and why; NULL: all is well again. */
 void fake_engine_break(struct engine *engine, const char *fault);
 
+/* From now on its log is one that nodes share, which this node has caught up with or not;
+ * 'fault' as engine_info's log_fault. */
+void fake_engine_share(struct engine *engine, bool ready, const char *fault);
+
 /* The token and the time left of the call started last; "" for no token, 0 for
  * no deadline. */
 const char *fake_engine_last_token(struct engine *engine);

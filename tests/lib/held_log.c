@@ -9,10 +9,22 @@
 
 enum { QUEUE_BYTES = 64 << 20 };
 
-static enum status_code held_append(struct log *base, const uint8_t *data, size_t len, log_done_fn *done,
-                                    void *arg)
+static enum status_code held_append(struct log *base, const uint8_t *data, size_t len, uint64_t tag)
 {
-	return log_append(((struct held_log *)base)->inner, data, len, done, arg);
+	struct held_log *log = (struct held_log *)base;
+	enum status_code status = log_append(log->inner, data, len, tag);
+
+	if (status == STATUS_OK)
+		atomic_store(&log->last_tag, tag);
+	return status;
+}
+
+static void confirm(struct held_log *log)
+{
+	uint64_t last = atomic_load(&log->last_tag);
+
+	while (log->base.done != NULL && log->confirmed_tag < last)
+		log->base.done(log->base.done_arg, ++log->confirmed_tag, STATUS_OK);
 }
 
 static enum status_code held_poll(struct log *base, struct log_record *records, size_t max, size_t *count,
@@ -23,20 +35,24 @@ static enum status_code held_poll(struct log *base, struct log_record *records, 
 
 	while (atomic_load(&log->held))
 		sched_yield();
+	if (log_is_shared(base))
+		confirm(log);
 	return status;
 }
 
-static enum status_code held_barrier(struct log *base, log_done_fn *done, void *arg)
+static enum status_code held_bounds(struct log *base, int64_t *first, int64_t *end)
 {
-	struct held_log *log = (struct held_log *)base;
-
-	if (!atomic_load(&log->held))
-		return log_barrier(log->inner, done, arg);
-	pthread_mutex_lock(&log->lock);
-	log->done = done;
-	log->arg = arg;
-	pthread_mutex_unlock(&log->lock);
+	*first = 1;
+	*end = ((struct held_log *)base)->applied + 1;
 	return STATUS_OK;
+}
+
+static enum status_code held_read_at(struct log *base, int64_t offset, struct buf *out)
+{
+	(void)base;
+	(void)offset;
+	(void)out;
+	return STATUS_NO_KAFKA;
 }
 
 static enum status_code held_trim(struct log *base, int64_t before)
@@ -54,42 +70,47 @@ static void held_close(struct log *base)
 	struct held_log *log = (struct held_log *)base;
 
 	log_close(log->inner);
-	pthread_mutex_destroy(&log->lock);
 	free(log);
 }
 
-static const struct log_ops held_ops = {
+static const struct log_ops HELD_OPS = {
 	.name = "held",
 	.append = held_append,
 	.poll = held_poll,
-	.barrier = held_barrier,
 	.trim = held_trim,
 	.wake = held_wake,
 	.close = held_close,
 };
 
-void held_log_answer_barrier(struct held_log *log)
-{
-	log_done_fn *done = NULL;
-	void *arg = NULL;
+static const struct log_ops SHARED_OPS = {
+	.name = "held",
+	.shared = true,
+	.append = held_append,
+	.poll = held_poll,
+	.bounds = held_bounds,
+	.read_at = held_read_at,
+	.trim = held_trim,
+	.wake = held_wake,
+	.close = held_close,
+};
 
-	while (done == NULL) {
-		pthread_mutex_lock(&log->lock);
-		done = log->done;
-		arg = log->arg;
-		log->done = NULL;
-		pthread_mutex_unlock(&log->lock);
-	}
-	done(arg, STATUS_OK, log->offset);
-}
-
-struct held_log *held_log_open(int64_t applied)
+static struct held_log *open_log(const struct log_ops *ops, int64_t applied)
 {
 	struct held_log *log = calloc(1, sizeof *log);
 
 	ck_assert_ptr_nonnull(log);
-	log->base.ops = &held_ops;
-	pthread_mutex_init(&log->lock, NULL);
+	log->base.ops = ops;
+	log->applied = applied;
 	ck_assert_int_eq(embedded_log_open(applied, QUEUE_BYTES, &log->inner), STATUS_OK);
 	return log;
+}
+
+struct held_log *held_log_open(int64_t applied)
+{
+	return open_log(&HELD_OPS, applied);
+}
+
+struct held_log *held_log_open_shared(int64_t applied)
+{
+	return open_log(&SHARED_OPS, applied);
 }

@@ -3,28 +3,25 @@
 #ifndef KETA_HELD_LOG_H
 #define KETA_HELD_LOG_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
 #include "log/log.h"
 
-/* A log that wraps the embedded one. While it is held, polls do not return and
- * barriers are not answered. */
+/* A log that wraps the embedded one. While it is held, polls do not return. */
 struct held_log {
 	struct log base;
 	struct log *inner;
 	_Atomic bool held;
-	pthread_mutex_t lock; /* guards the one barrier kept back */
-	log_done_fn *done;
-	void *arg;
-	int64_t offset; /* that the barrier is answered with */
+	int64_t applied;           /* as it was opened */
+	_Atomic uint64_t last_tag; /* of the last append; a shared one confirms it when it is polled */
+	uint64_t confirmed_tag;
 };
 
 /* A new one over an embedded log; the offset is that of the last record applied. */
 struct held_log *held_log_open(int64_t applied);
 
-/* Answers the barrier that was kept back, waiting for it to be asked. */
-void held_log_answer_barrier(struct held_log *log);
+/* The same, which passes for a shared log. */
+struct held_log *held_log_open_shared(int64_t applied);
 
 #endif

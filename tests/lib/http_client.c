@@ -14,6 +14,18 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "base/config.h"
+#include "edge/http.h"
+#include "edge/listen_set.h"
+
+enum status_code http_serve(const struct config *config, struct engine *engine, struct http **out)
+{
+	struct listen_set *set;
+	enum status_code status = listen_set_open(config->listeners, &set);
+
+	return status == STATUS_OK ? http_start(config, set, engine, out) : status;
+}
+
 int http_connect(uint16_t port)
 {
 	struct sockaddr_in address = {

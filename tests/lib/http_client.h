@@ -7,7 +7,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/status.h"
+
 enum { HTTP_HEAD_BYTES = 4096, HTTP_BODY_BYTES = 64 * 1024 };
+
+struct config;
+struct engine;
+struct http;
 
 struct http_answer {
 	int status; /* 0: the connection was closed without an answer */
@@ -15,6 +21,9 @@ struct http_answer {
 	char body[HTTP_BODY_BYTES]; /* ended by NUL; cut when longer */
 	size_t body_len;            /* as announced */
 };
+
+/* Binds config->listeners and starts the edge there. */
+enum status_code http_serve(const struct config *config, struct engine *engine, struct http **out);
 
 /* Connects to the loopback; ends the test when that fails. A read that takes
  * longer than a minute ends the test too. */

@@ -24,7 +24,7 @@ static struct log *open_log(int64_t applied, size_t max_bytes)
 
 static enum status_code append(struct log *log, const char *text)
 {
-	return log_append(log, (const uint8_t *)text, strlen(text), NULL, NULL);
+	return log_append(log, (const uint8_t *)text, strlen(text), 0);
 }
 
 static size_t poll(struct log *log, struct log_record *records, size_t max, int timeout_ms)
@@ -153,26 +153,6 @@ START_TEST(a_waiting_poll_is_woken_and_given_records)
 }
 END_TEST
 
-static void on_barrier(void *arg, enum status_code status, int64_t offset)
-{
-	ck_assert_int_eq(status, STATUS_OK);
-	ck_assert_int_eq(offset, 0);
-	++*(int *)arg;
-}
-
-START_TEST(a_barrier_is_passed_at_once)
-{
-	struct log *log = open_log(5, 10);
-	int answers = 0;
-
-	ck_assert_int_eq(append(log, "waiting"), STATUS_OK);
-	ck_assert_int_eq(log_barrier(log, on_barrier, &answers), STATUS_OK);
-	ck_assert_int_eq(answers, 1);
-	ck_assert_int_eq(log_trim(log, 3), STATUS_OK);
-	log_close(log);
-}
-END_TEST
-
 struct producer {
 	struct log *log;
 	pthread_t thread;
@@ -186,7 +166,7 @@ static void *produce(void *arg)
 	for (uint32_t i = 0; i < PER_THREAD; i++) {
 		uint32_t record[2] = {self->number, i};
 
-		while (log_append(self->log, (const uint8_t *)record, sizeof record, NULL, NULL) ==
+		while (log_append(self->log, (const uint8_t *)record, sizeof record, 0) ==
 		       STATUS_TOO_MANY_REQUESTS)
 			continue;
 	}
@@ -236,7 +216,6 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, a_poll_gives_up_in_time);
 	tcase_add_test(tcase, a_wake_before_the_poll_ends_it_once);
 	tcase_add_test(tcase, a_waiting_poll_is_woken_and_given_records);
-	tcase_add_test(tcase, a_barrier_is_passed_at_once);
 	tcase_add_test(tcase, appends_of_many_threads_lose_and_mix_nothing);
 	suite_add_tcase(suite, tcase);
 	return suite;

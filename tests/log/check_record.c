@@ -25,7 +25,7 @@ static Pb__Record *put_record(struct arena *arena)
 static void pack(struct buf *buf, const Pb__Record *rec)
 {
 	buf_init(buf);
-	ck_assert_int_eq(record_pack(rec, buf), STATUS_OK);
+	ck_assert_int_eq(record_pack(rec, RECORD_LEVEL, buf), STATUS_OK);
 }
 
 START_TEST(a_record_comes_back_as_it_was)
@@ -37,7 +37,7 @@ START_TEST(a_record_comes_back_as_it_was)
 	arena_init(&arena, CAP_BYTES, NULL, 0);
 	rec = put_record(&arena);
 	pack(&buf, rec);
-	ck_assert_int_eq(record_unpack(buf.data, buf.len, &arena, &back), STATUS_OK);
+	ck_assert_int_eq(record_unpack(buf.data, buf.len, RECORD_LEVEL, &arena, &back), STATUS_OK);
 	assert_same_message(&back->base, &rec->base);
 	ck_assert_str_eq(back->user, "root");
 	assert_same_message(record_request(back), record_request(rec));
@@ -70,8 +70,8 @@ START_TEST(a_record_may_follow_other_bytes)
 	arena_init(&arena, CAP_BYTES, NULL, 0);
 	buf_init(&buf);
 	buf_append_text(&buf, "before");
-	ck_assert_int_eq(record_pack(put_record(&arena), &buf), STATUS_OK);
-	ck_assert_int_eq(record_unpack(buf.data + 6, buf.len - 6, &arena, &back), STATUS_OK);
+	ck_assert_int_eq(record_pack(put_record(&arena), RECORD_LEVEL, &buf), STATUS_OK);
+	ck_assert_int_eq(record_unpack(buf.data + 6, buf.len - 6, RECORD_LEVEL, &arena, &back), STATUS_OK);
 	buf_release(&buf);
 	arena_release(&arena);
 }
@@ -87,7 +87,7 @@ START_TEST(every_damaged_bit_is_found)
 	pack(&buf, put_record(&arena));
 	for (size_t bit = 0; bit < buf.len * 8; bit++) {
 		buf.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
-		ck_assert_int_eq(record_unpack(buf.data, buf.len, &arena, &back), STATUS_BAD_RECORD);
+		ck_assert_int_eq(record_unpack(buf.data, buf.len, RECORD_LEVEL, &arena, &back), STATUS_BAD_RECORD);
 		buf.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
 	}
 	buf_release(&buf);
@@ -107,7 +107,7 @@ START_TEST(a_record_cut_short_is_refused)
 		/* A block of its own, so that a read past its end is found. */
 		uint8_t *copy = arena_copy(&arena, buf.data, len);
 
-		ck_assert_int_eq(record_unpack(copy, len, &arena, &back), STATUS_BAD_RECORD);
+		ck_assert_int_eq(record_unpack(copy, len, RECORD_LEVEL, &arena, &back), STATUS_BAD_RECORD);
 	}
 	buf_release(&buf);
 	arena_release(&arena);
@@ -123,7 +123,7 @@ START_TEST(a_record_too_large_for_its_arena_is_no_bad_record)
 	arena_init(&arena, CAP_BYTES, NULL, 0);
 	arena_init(&small, 64, NULL, 0);
 	pack(&buf, put_record(&arena));
-	ck_assert_int_eq(record_unpack(buf.data, buf.len, &small, &back), STATUS_NO_MEMORY);
+	ck_assert_int_eq(record_unpack(buf.data, buf.len, RECORD_LEVEL, &small, &back), STATUS_NO_MEMORY);
 	buf_release(&buf);
 	arena_release(&small);
 	arena_release(&arena);
@@ -158,7 +158,7 @@ START_TEST(a_request_finds_its_place_by_its_type)
 	ck_assert_int_eq(record_set_request(&rec, request), STATUS_OK);
 	ck_assert_ptr_eq(record_request(&rec), request);
 	pack(&buf, &rec);
-	ck_assert_int_eq(record_unpack(buf.data, buf.len, &arena, &back), STATUS_OK);
+	ck_assert_int_eq(record_unpack(buf.data, buf.len, RECORD_LEVEL, &arena, &back), STATUS_OK);
 	ck_assert_ptr_eq(record_request(back)->descriptor, type);
 	buf_release(&buf);
 	arena_release(&arena);
