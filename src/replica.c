@@ -11,6 +11,7 @@
 #include "base/config.h"
 #include "base/logger.h"
 #include "base/progress.h"
+#include "engine/attempt.h"
 #include "engine/boot.h"
 #include "engine/engine.h"
 #include "log/kafka.h"
@@ -36,6 +37,7 @@ struct replica {
 	struct log *log;
 	struct store *store;
 	struct boot boot;
+	int64_t poison_offset;
 };
 
 static void pause_ms(long ms)
@@ -237,6 +239,8 @@ enum status_code replica_load(struct replica *replica, bool discard)
 		if (status == STATUS_OK)
 			status = look(replica, false);
 	}
+	if (status == STATUS_OK)
+		status = attempt_open(replica->config->data_dir, &replica->poison_offset);
 	return status;
 }
 
@@ -271,6 +275,7 @@ enum status_code replica_join(struct replica *replica, void (*give_up)(void *arg
 		.found = replica->boot.found,
 		.check = check_kafka,
 		.check_arg = replica->kafka,
+		.poison_offset = replica->poison_offset,
 		.give_up = give_up,
 		.give_up_arg = arg,
 	};
@@ -289,6 +294,7 @@ void replica_unload(struct replica *replica)
 {
 	election_close(replica->election);
 	replica->election = NULL;
+	attempt_close();
 	log_close(replica->log);
 	replica->log = NULL;
 	store_close(replica->store);

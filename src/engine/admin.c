@@ -88,7 +88,7 @@ static enum status_code fill_status(struct engine *engine, struct view *view, st
 	    response->storageversion == NULL)
 		return STATUS_NO_MEMORY;
 	pb__downgrade_info__init(response->downgradeinfo);
-	response->leader = view->state.member_id;
+	response->leader = engine->shared ? atomic_load(&engine->owner_member) : view->state.member_id;
 	/* What the database says may be behind: renewals of leases are written later. */
 	response->raftindex = (uint64_t)atomic_load(&engine->applied_offset);
 	response->raftappliedindex = response->raftindex;

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/logger.h"
 #include "base/metrics.h"
+#include "engine/attempt.h"
 #include "engine/internal.h"
 #include "engine/lessor.h"
 #include "engine/places.h"
@@ -53,6 +54,8 @@ struct applier {
 	struct log_record records[BATCH_RECORDS];
 	struct item items[BATCH_RECORDS];
 	size_t count;
+	size_t start; /* records before this one are applied: what comes next could not be */
+	size_t end;   /* of those that this turn tries to apply */
 	int64_t compact_after_ms; /* on clock_ms's scale: a step failed, and is tried again then */
 	struct places *places; /* NULL unless the log is shared */
 	bool again;            /* the batch could not be committed and is to be tried again, then: */
@@ -230,8 +233,11 @@ static enum status_code apply_record(struct applier *applier, size_t at, bool un
 	struct item *item = &applier->items[at];
 	int64_t started_us = clock_us();
 	Pb__Record *rec;
-	enum status_code status = read_record(applier, at, &rec);
+	enum status_code status;
 
+	if (applier->engine->shared)
+		attempt_note(offset);
+	status = offset == applier->engine->poison_offset ? STATUS_BAD_RECORD : read_record(applier, at, &rec);
 	if (status != STATUS_OK && applier->engine->shared) {
 		status = take_unreadable(applier, offset, status);
 		if (status == STATUS_OK)
@@ -260,8 +266,16 @@ static enum status_code apply_batch(struct applier *applier, bool undoable)
 
 	if (status != STATUS_OK)
 		return status;
-	for (size_t i = 0; status == STATUS_OK && i < applier->count; i++)
+	for (size_t i = applier->start; status == STATUS_OK && i < applier->end; i++) {
 		status = apply_record(applier, i, undoable);
+		/* What was before a record that cannot be applied is. */
+		if (status == STATUS_BAD_RECORD && i > applier->start && applier->engine->shared) {
+			applier->end = i;
+			status = STATUS_OK;
+		}
+	}
+	if (applier->engine->shared)
+		attempt_note(0);
 	if (status != STATUS_OK) {
 		store_rollback(st);
 		return status;
@@ -340,7 +354,7 @@ static void take_rest(struct applier *applier)
 {
 	Pb__Record *rec;
 
-	for (size_t i = 0; i < applier->count; i++)
+	for (size_t i = applier->start; i < applier->end; i++)
 		if (applier->items[i].call == NULL)
 			read_record(applier, i, &rec); /* one that cannot be read has no call to be found */
 }
@@ -411,7 +425,7 @@ static void heed_batch(struct applier *applier)
 	uint64_t own = 0;
 
 	atomic_store(&engine->applied_ms, clock_ms());
-	for (size_t i = 0; i < applier->count; i++) {
+	for (size_t i = applier->start; i < applier->end; i++) {
 		atomic_fetch_add_explicit(&engine->log_bytes, (int64_t)applier->records[i].len,
 		                          memory_order_relaxed);
 		if (applier->items[i].kind != PB__RECORD__REQUEST__NOT_SET)
@@ -422,6 +436,8 @@ static void heed_batch(struct applier *applier)
 	}
 	if (own != 0)
 		read_applied(engine, own);
+	if (engine->watermark != NULL)
+		watermark_applied(engine, 0);
 }
 
 static void run_batch(struct applier *applier)
@@ -432,7 +448,10 @@ static void run_batch(struct applier *applier)
 	int64_t started_us = clock_us();
 	enum status_code status;
 
-	for (size_t i = 0; i < applier->count; i++)
+	if (!applier->again)
+		applier->start = 0;
+	applier->end = applier->count;
+	for (size_t i = applier->start; i < applier->end; i++)
 		applier->items[i] = (struct item){0};
 	st->keeps_news = hub_wants_events(engine->hub);
 	st->keeps_prev = hub_wants_prev(engine->hub);
@@ -443,17 +462,19 @@ static void run_batch(struct applier *applier)
 		tell(engine, &old);
 	else
 		take_rest(applier);
-	metric_observe(METRIC_BATCH_RECORDS, (int64_t)applier->count);
+	metric_observe(METRIC_BATCH_RECORDS, (int64_t)(applier->end - applier->start));
 	metric_observe(METRIC_COMMIT_SECONDS, clock_us() - started_us);
 	note_outcome(engine, status);
 	publish(engine);
-	for (size_t i = 0; i < applier->count; i++)
+	for (size_t i = applier->start; i < applier->end; i++)
 		finish_item(applier, &applier->items[i], status == STATUS_BAD_LOG ? STATUS_TIMEOUT : status);
 	if (status == STATUS_OK && engine->shared)
 		heed_batch(applier);
 	/* A shared log goes on from its oldest record that is not applied here. */
-	applier->again = engine->shared && status != STATUS_OK;
-	applier->retry_ms = clock_ms() + RETRY_MS;
+	applier->again = engine->shared && (status != STATUS_OK || applier->end < applier->count);
+	applier->retry_ms = status == STATUS_OK ? 0 : clock_ms() + RETRY_MS;
+	if (status == STATUS_OK)
+		applier->start = applier->end;
 }
 
 static void finish_physical(struct applier *applier, enum status_code status)

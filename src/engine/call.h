@@ -69,6 +69,7 @@ struct call {
 	struct waiter *waiter;  /* of a call that waits for a lock or an office */
 	void (*cancel)(struct call *call); /* on the thread that started it; NULL: there is nothing to do */
 	int64_t started_us;     /* on clock_us's scale */
+	int64_t barrier_offset;    /* see engine/watermark.c */
 	uint64_t barrier_sequence; /* a read waits until a record of this number, or a later one, is applied */
 	uint64_t sequence;      /* of its log record; finds it again at apply */
 	enum status_code refusal; /* what it ends with once the record is applied, unless OK */

@@ -83,6 +83,7 @@ static enum status_code init_engine(struct engine *engine)
 	call_queue_init(&engine->reads);
 	call_queue_init(&engine->barred);
 	propose_init(engine);
+	engine->poison_offset = engine->cluster.poison_offset;
 	engine->incarnation = engine->cluster.incarnation;
 	return engine->incarnation != 0 ? STATUS_OK : engine_draw_id(&engine->incarnation);
 }
@@ -97,6 +98,8 @@ static enum status_code start_cluster(struct engine *engine)
 		status = applier_start(engine);
 	if (status == STATUS_OK)
 		status = guard_start(engine);
+	if (status == STATUS_OK && engine->config->read_barrier == CONFIG_BARRIER_WATERMARK)
+		status = watermark_start(engine);
 	if (status == STATUS_OK)
 		status = leader_start(engine);
 	return status;
@@ -181,6 +184,7 @@ void engine_stop(struct engine *engine)
 	atomic_store(&engine->stopping, true);
 	guard_stop(engine);
 	housekeeper_stop(engine);
+	watermark_stop(engine);
 	read_stop_threads(engine);
 	applier_stop(engine);
 	entry_free(engine->entry);
@@ -265,6 +269,7 @@ enum status_code engine_verdict(const struct engine *engine)
 void engine_request_checkpoint(struct engine *engine)
 {
 	atomic_store(&engine->checkpoint_requested, true);
+	atomic_store(&engine->check_requested, true);
 }
 
 void engine_sizes(struct engine *engine, struct reader *reader, struct engine_sizes *out)

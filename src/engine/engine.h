@@ -44,6 +44,7 @@ struct engine_cluster {
 
 	uint32_t max_level; /* of records, that this node knows; 0: all that this binary does */
 	bool manual;        /* no threads: applier_turn and its like do their work (tests) */
+	int64_t poison_offset; /* of a record that is not to be applied, see engine/attempt.h; 0: none */
 	uint64_t incarnation; /* the process's own number; 0: drawn (tests give one) */
 };
 
@@ -87,7 +88,8 @@ enum status_code engine_join(const struct config *config, struct log *log, struc
  * STATUS_BAD_LOG, STATUS_REPLACED, STATUS_NEWER_RECORD: not to be mended by a restart. It was logged. */
 enum status_code engine_verdict(const struct engine *engine);
 
-/* Asks for a checkpoint soon, if this node leads. Any thread. */
+/* Asks for a look at what holds the log, and for a checkpoint if this node leads,
+ * soon. Any thread. */
 void engine_request_checkpoint(struct engine *engine);
 
 /* Refuses new calls, finishes all that were started, stops the threads and

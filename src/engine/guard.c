@@ -97,11 +97,12 @@ void guard_turn(struct guard *guard, int64_t now_ms)
 {
 	if (atomic_load(&guard->engine->verdict) != STATUS_OK)
 		return;
-	if (now_ms >= guard->look_ms) {
+	if (now_ms >= guard->look_ms || atomic_load(&guard->engine->check_requested)) {
 		guard->look_ms = now_ms + LOOK_MS;
 		look(guard, now_ms);
 	}
-	if (guard->engine->cluster.check != NULL && now_ms >= guard->check_ms)
+	if (guard->engine->cluster.check != NULL &&
+	    (now_ms >= guard->check_ms || atomic_exchange(&guard->engine->check_requested, false)))
 		check(guard, now_ms);
 }
 

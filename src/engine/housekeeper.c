@@ -108,6 +108,8 @@ static void turn(struct engine *engine, struct housekeeping *house, int64_t now_
 		entry_turn(engine->entry);
 	if (engine->shared)
 		read_retry_barrier(engine);
+	if (engine->watermark != NULL)
+		watermark_applied(engine, now_ms);
 	lessor_tick(engine->lessor, now_ms, is_time_held(engine, &house->stall, now_ms));
 	if (is_in_charge(engine)) {
 		expiry_run(engine);

@@ -8,6 +8,7 @@
  *   validate.c     refusals that need no state
  *   propose.c      a write becomes a record; the table of those that wait
  *   read.c         barriers, and the threads for long reads
+ *   watermark.c    the other kind of barrier
  *   own_record.c   records of the engine's own that it waits for
  *   entry.c        how a node begins to take part in a shared log
  *   leader.c       what only one node does, in its term
@@ -161,6 +162,9 @@ struct engine {
 	struct leader *leader;
 	struct guard *guard;
 	struct votes *votes;
+	struct watermark *watermark; /* NULL unless reads wait that way */
+	_Atomic bool check_requested;
+	int64_t poison_offset; /* of a record that crashes the server, or 0 */
 	struct housekeeping *housekeeping;
 
 	_Atomic bool expiring; /* records that end leases are on their way, one after the other */
@@ -258,6 +262,13 @@ void read_applied(struct engine *engine, uint64_t sequence);
 
 /* A record of this number, or a barrier (0), did not get into the log. */
 void read_append_failed(struct engine *engine, uint64_t sequence);
+
+/* As read_barrier, by asking the log where it ends. 'now_ms' of watermark_applied:
+ * 0, or who waits too long ends. */
+enum status_code watermark_start(struct engine *engine);
+void watermark_stop(struct engine *engine);
+bool watermark_barrier(struct engine *engine, struct call *call);
+void watermark_applied(struct engine *engine, int64_t now_ms);
 
 /* Asks again where a barrier got lost; to be called often. */
 void read_retry_barrier(struct engine *engine);

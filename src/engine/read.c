@@ -56,6 +56,8 @@ bool read_barrier(struct engine *engine, struct call *call)
 		return call_fail(call, STATUS_NOT_READY, NULL);
 	if (engine_log_fault(engine) != NULL)
 		return call_fail(call, STATUS_TIMEOUT, engine_log_fault(engine));
+	if (engine->watermark != NULL)
+		return watermark_barrier(engine, call);
 	call->barrier_sequence = propose_next(engine);
 	pthread_mutex_lock(&engine->read_lock);
 	call_queue_push(&engine->barred, call);
