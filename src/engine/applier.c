@@ -295,9 +295,10 @@ static void count_request(const struct call *call)
 		metric_add(METRIC_DELETES, ((const Pb__DeleteRangeResponse *)call->response)->deleted);
 }
 
-static bool waits_for_rows(const struct call *call)
+/* Under a shared log rows leave when the tables do without them, which nobody can wait for. */
+static bool waits_for_rows(const struct engine *engine, const struct call *call)
 {
-	return call->request->descriptor == &pb__compaction_request__descriptor &&
+	return !engine->shared && call->request->descriptor == &pb__compaction_request__descriptor &&
 	       ((const Pb__CompactionRequest *)call->request)->physical;
 }
 
@@ -316,7 +317,7 @@ static void finish_item(struct applier *applier, struct item *item, enum status_
 	} else {
 		call->response = item->applied.response;
 		count_request(call);
-		if (waits_for_rows(call)) {
+		if (waits_for_rows(applier->engine, call)) {
 			call_queue_push(&applier->physical, call);
 			return;
 		}

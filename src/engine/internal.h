@@ -145,7 +145,7 @@ struct engine {
 	struct engine_cluster cluster;
 	_Atomic bool joined;     /* this incarnation's records count */
 	_Atomic bool leading;    /* it is the leader, and has taken office in full */
-	_Atomic bool checkpoint_requested;
+	_Atomic bool checkpoint_requested, check_requested; /* the latter of the guard */
 	_Atomic uint64_t owner, owner_member; /* of the term */
 	_Atomic uint64_t state_hash;
 	_Atomic uint32_t level;  /* the format of records in force */
@@ -163,7 +163,6 @@ struct engine {
 	struct guard *guard;
 	struct votes *votes;
 	struct watermark *watermark; /* NULL unless reads wait that way */
-	_Atomic bool check_requested;
 	int64_t poison_offset; /* of a record that crashes the server, or 0 */
 	struct housekeeping *housekeeping;
 

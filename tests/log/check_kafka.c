@@ -8,12 +8,15 @@
 
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/logger.h"
@@ -57,6 +60,11 @@ static void note_done(void *arg, uint64_t tag, enum status_code status)
 	fixture.done_count++;
 }
 
+static void pause_ms(int ms)
+{
+	nanosleep(&(struct timespec){0, (long)ms * 1000000}, NULL);
+}
+
 static struct kafka_options make_options(void)
 {
 	return (struct kafka_options){
@@ -72,6 +80,41 @@ static struct kafka_options make_options(void)
 	};
 }
 
+/* The mock may take up to a second to see a request of its own interface; a connection wakes it. */
+static void *kick_mock(void *arg)
+{
+	const char *port = strrchr(rd_kafka_mock_cluster_bootstraps(fixture.mock), ':') + 1;
+	struct sockaddr_in address = {
+		.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)atoi(port)),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+	atomic_bool *stop = arg;
+
+	while (!*stop) {
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		if (fd < 0)
+			break;
+		(void)connect(fd, (struct sockaddr *)&address, sizeof address);
+		close(fd);
+		pause_ms(2);
+	}
+	return NULL;
+}
+
+static void make_topics(void)
+{
+	atomic_bool stop = false;
+	pthread_t kicker;
+
+	ck_assert_int_eq(pthread_create(&kicker, NULL, kick_mock, &stop), 0);
+	for (size_t i = 0; i < sizeof TOPICS / sizeof *TOPICS; i++)
+		ck_assert_int_eq(rd_kafka_mock_topic_create(fixture.mock, TOPICS[i], 1, 1), 0);
+	stop = true;
+	pthread_join(kicker, NULL);
+}
+
 static void set_up(void)
 {
 	char errstr[512];
@@ -83,8 +126,7 @@ static void set_up(void)
 	ck_assert_ptr_nonnull(fixture.handle);
 	fixture.mock = rd_kafka_mock_cluster_new(fixture.handle, 1);
 	ck_assert_ptr_nonnull(fixture.mock);
-	for (size_t i = 0; i < sizeof TOPICS / sizeof *TOPICS; i++)
-		ck_assert_int_eq(rd_kafka_mock_topic_create(fixture.mock, TOPICS[i], 1, 1), 0);
+	make_topics();
 	fixture.options = make_options();
 	fixture.options.servers = rd_kafka_mock_cluster_bootstraps(fixture.mock);
 	ck_assert_int_eq(kafka_open(&fixture.options, &fixture.kafka), STATUS_OK);
@@ -102,11 +144,6 @@ static void tear_down(void)
 {
 	log_close(fixture.log);
 	kafka_close(fixture.kafka);
-}
-
-static void pause_ms(int ms)
-{
-	nanosleep(&(struct timespec){0, (long)ms * 1000000}, NULL);
 }
 
 static void append(uint64_t tag)

@@ -1,0 +1,679 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tables and back: what checkpoints write to the tables must give, in a new
+ * database, the state that their marker tells of, whatever happened in between.
+ *
+ * Two stores follow one log; either may be the leader that writes the next
+ * checkpoint, while records go on being applied and rows being dropped. A third
+ * one, the witness, stands at the newest marker and is compared with what a
+ * restored database holds; the restored one then takes the place of one of the
+ * two. Some checkpoints are given up before their commit, and of some the log
+ * never says that they are there.
+ *
+ * KETA_SEED repeats a run, KETA_STEPS makes it longer.
+ */
+#include "state/snapshot.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/wire.h"
+#include "lib/array_log.h"
+#include "lib/fault_vfs.h"
+#include "lib/fixture.h"
+#include "lib/test.h"
+#include "lib/workload.h"
+#include "log/record.h"
+#include "state/compact.h"
+#include "state/maintenance.h"
+#include "state/restore.h"
+
+enum {
+	DEFAULT_ROUNDS = 25,
+	ROUND_RECORDS = 50,
+	BATCH_MAX = 30,
+	STEP_ROWS = 7, /* few, so that a checkpoint takes many steps */
+	MEMBERS = 2,
+	LIVE = 2, /* stores that may lead */
+};
+
+/* ---- The tables ---- */
+
+struct write {
+	bool is_lease;
+	int64_t id;
+	uint8_t *value; /* NULL: the row is gone */
+	size_t len;
+};
+
+/* All that was written, in order: what a topic holds before it is compacted. */
+struct tables {
+	struct write *writes;
+	size_t count, size;
+	size_t committed; /* of these */
+	struct arena arena;
+	Pb__Marker *marker; /* the newest; NULL: there is none */
+};
+
+static enum status_code put_row(void *arg, bool is_lease, const uint8_t key[ROW_KEY_BYTES], const void *value,
+                                size_t len)
+{
+	struct tables *tables = arg;
+	struct write *write;
+
+	if (tables->count == tables->size) {
+		tables->size = tables->size == 0 ? 256 : tables->size * 2;
+		tables->writes = realloc(tables->writes, tables->size * sizeof *tables->writes);
+		ck_assert_ptr_nonnull(tables->writes);
+	}
+	write = &tables->writes[tables->count++];
+	*write = (struct write){.is_lease = is_lease, .len = len};
+	ck_assert(row_id(key, ROW_KEY_BYTES, &write->id));
+	if (value == NULL)
+		return STATUS_OK;
+	write->value = malloc(len + 1);
+	ck_assert_ptr_nonnull(write->value);
+	memcpy(write->value, value, len);
+	return STATUS_OK;
+}
+
+static void tables_init(struct tables *tables)
+{
+	*tables = (struct tables){0};
+	arena_init(&tables->arena, 1 << 30, NULL, 0);
+}
+
+static void tables_undo(struct tables *tables)
+{
+	while (tables->count > tables->committed)
+		free(tables->writes[--tables->count].value);
+}
+
+static void tables_commit(struct tables *tables, const Pb__Marker *marker)
+{
+	struct buf packed;
+	ProtobufCMessage *copy;
+
+	tables->committed = tables->count;
+	buf_init(&packed);
+	wire_pack(&marker->base, &packed);
+	arena_reset(&tables->arena);
+	ck_assert_int_eq(
+		wire_unpack(&pb__marker__descriptor, packed.data, packed.len, &tables->arena, &copy),
+		STATUS_OK);
+	tables->marker = (Pb__Marker *)copy;
+	buf_release(&packed);
+}
+
+static void tables_release(struct tables *tables)
+{
+	tables->committed = 0;
+	tables_undo(tables);
+	free(tables->writes);
+	arena_release(&tables->arena);
+}
+
+/* Whether a later write has replaced this one. */
+static bool is_replaced(const struct tables *tables, size_t at)
+{
+	const struct write *write = &tables->writes[at];
+
+	for (size_t i = at + 1; i < tables->committed; i++)
+		if (tables->writes[i].is_lease == write->is_lease && tables->writes[i].id == write->id)
+			return true;
+	return false;
+}
+
+/* What the tables come to: the rows that are left, in any order. */
+static struct row_sum tables_sum(const struct tables *tables, bool is_lease)
+{
+	struct row_sum sum = {0};
+
+	for (size_t i = 0; i < tables->committed; i++) {
+		const struct write *write = &tables->writes[i];
+
+		if (write->is_lease == is_lease && write->value != NULL && !is_replaced(tables, i))
+			row_sum_add(&sum, write->id, write->value, write->len);
+	}
+	return sum;
+}
+
+/* ---- Stores that follow a log ---- */
+
+struct world {
+	struct prng prng;
+	struct workload work;
+	struct log *log;
+	struct arena arena; /* of the requests */
+	uint64_t sequences[MEMBERS];
+	uint64_t term;
+	size_t owner; /* the member that leads; its store may be any */
+	struct fixture live[LIVE];
+	struct fixture witness;
+	struct tables tables;
+	int stores;
+};
+
+static void open_at(struct fixture *fx, const char *dir, const char *vfs)
+{
+	struct store_options options = {.dir = dir, .vfs = vfs, .log_kind = LOG_KAFKA, .kafka_id = "kafka-1"};
+
+	*fx = (struct fixture){.vfs = vfs};
+	snprintf(fx->dir, sizeof fx->dir, "%s", dir);
+	arena_init(&fx->arena, 1 << 30, NULL, 0);
+	ck_assert_int_eq(store_open(&options, &fx->st), STATUS_OK);
+	fx->offset = fx->st->saved.applied_offset;
+}
+
+static const char *new_dir(struct world *world)
+{
+	char name[32];
+
+	snprintf(name, sizeof name, "snapshot-%d", ++world->stores);
+	return fixture_path(name);
+}
+
+static void append(struct world *world, const Pb__Record *rec)
+{
+	struct buf packed;
+
+	buf_init(&packed);
+	ck_assert_int_eq(record_pack(rec, RECORD_LEVEL, &packed), STATUS_OK);
+	ck_assert_int_eq(log_append(world->log, packed.data, packed.len, 0), STATUS_OK);
+	buf_release(&packed);
+}
+
+/* A record of one of the members; what only leaders may write, of the leader. */
+static void propose_by(struct world *world, size_t member, const ProtobufCMessage *request)
+{
+	Pb__Record *rec = make_record(&world->arena, request);
+
+	rec->member_id = member + 1;
+	rec->incarnation = 100 + member;
+	rec->sequence = ++world->sequences[member];
+	rec->term = world->term;
+	append(world, rec);
+}
+
+static void propose(struct world *world, const ProtobufCMessage *request)
+{
+	propose_by(world, world->owner, request);
+}
+
+static enum status_code take_record(struct fixture *fx, const struct log_record *raw, bool undoable)
+{
+	struct applied applied;
+	Pb__Record *rec;
+	enum status_code status;
+
+	ck_assert_int_eq(record_unpack(raw->data, raw->len, RECORD_LEVEL, &fx->arena, &rec), STATUS_OK);
+	status = apply(fx->st, rec, raw->offset, undoable, &fx->arena, &applied);
+	if (status == STATUS_OK)
+		store_note_record(fx->st, raw->data, raw->len);
+	return status;
+}
+
+static enum status_code take_batch(struct fixture *fx, const struct log_record *records, size_t count,
+                                   bool undoable)
+{
+	enum status_code status = store_begin(fx->st);
+
+	for (size_t i = 0; status == STATUS_OK && i < count; i++)
+		status = take_record(fx, &records[i], undoable);
+	if (status == STATUS_OK)
+		return store_commit(fx->st);
+	store_rollback(fx->st);
+	return status;
+}
+
+/* Applies what comes next, up to 'max' records and to this offset. */
+static void take_some(struct world *world, struct fixture *fx, size_t max, int64_t to)
+{
+	struct log_record records[BATCH_MAX];
+	size_t count;
+	enum status_code status;
+	int64_t left = to - fx->st->saved.applied_offset;
+
+	if (left < (int64_t)max)
+		max = (size_t)left;
+	array_log_seek(world->log, fx->st->saved.applied_offset);
+	ck_assert_int_eq(log_poll(world->log, records, max, &count, 0), STATUS_OK);
+	status = take_batch(fx, records, count, false);
+	if (status == STATUS_HALF_APPLIED)
+		status = take_batch(fx, records, count, true);
+	ck_assert_int_eq(status, STATUS_OK);
+	fixture_forget(fx);
+}
+
+static void follow_to(struct world *world, struct fixture *fx, int64_t to)
+{
+	while (fx->st->saved.applied_offset < to)
+		take_some(world, fx, 1 + prng_below(&world->prng, BATCH_MAX), to);
+}
+
+static void follow(struct world *world, struct fixture *fx)
+{
+	follow_to(world, fx, array_log_end(world->log));
+}
+
+static void drop_some_rows(struct world *world, struct fixture *fx)
+{
+	size_t dropped;
+	bool done;
+
+	if (!compact_is_due(fx->st))
+		return;
+	ck_assert_int_eq(store_begin(fx->st), STATUS_OK);
+	ck_assert_int_eq(compact_step(fx->st, 1 + prng_below(&world->prng, 20), &dropped, &done), STATUS_OK);
+	ck_assert_int_eq(store_commit(fx->st), STATUS_OK);
+}
+
+/* A batch that writes in any case: the position in the database is the one in memory after it. */
+static void settle(struct fixture *fx)
+{
+	fx->st->writes_next = true;
+	ck_assert_int_eq(store_begin(fx->st), STATUS_OK);
+	ck_assert_int_eq(store_commit(fx->st), STATUS_OK);
+}
+
+static void join(struct world *world, size_t member)
+{
+	Pb__Join join = PB__JOIN__INIT;
+	char name[8], *url = arena_strdup(&world->arena, "http://127.0.0.1:2379");
+
+	snprintf(name, sizeof name, "n%zu", member);
+	join.number = 1;
+	join.name = name;
+	join.client_urls = &url;
+	join.n_client_urls = 1;
+	join.version = arena_strdup(&world->arena, "1");
+	join.level = 1;
+	propose_by(world, member, &join.base);
+}
+
+static void take_office(struct world *world, size_t member)
+{
+	Pb__TakeOffice request = PB__TAKE_OFFICE__INIT;
+
+	request.term = ++world->term;
+	world->owner = member;
+	propose_by(world, member, &request.base);
+}
+
+static void world_open(struct world *world, uint64_t seed)
+{
+	Pb__Genesis genesis = PB__GENESIS__INIT;
+	Pb__Record *rec;
+
+	*world = (struct world){.term = 1, .work = {.alarms = true}};
+	prng_init(&world->prng, seed);
+	prng_init(&world->work.prng, seed + 1);
+	arena_init(&world->arena, 1 << 30, NULL, 0);
+	tables_init(&world->tables);
+	world->log = array_log_new();
+	for (size_t i = 0; i < LIVE; i++)
+		open_at(&world->live[i], new_dir(world), NULL);
+	open_at(&world->witness, new_dir(world), NULL);
+	genesis.cluster_id = FIXTURE_CLUSTER_ID;
+	rec = make_record(&world->arena, &genesis.base);
+	rec->cluster_id = 0;
+	append(world, rec);
+	for (size_t i = 0; i < MEMBERS; i++)
+		join(world, i);
+	take_office(world, 0);
+	for (size_t i = 0; i < LIVE; i++)
+		follow(world, &world->live[i]);
+}
+
+static void world_close(struct world *world)
+{
+	for (size_t i = 0; i < LIVE; i++)
+		fixture_close(&world->live[i]);
+	fixture_close(&world->witness);
+	tables_release(&world->tables);
+	log_close(world->log);
+	arena_release(&world->arena);
+}
+
+/* ---- Checkpoints ---- */
+
+/* Writes what differs since 'since'; *between, if any, is called between steps. */
+static void write_rows(struct fixture *fx, struct tables *tables, const Pb__Marker *since, bool commits,
+                       void (*between)(struct world *world, struct fixture *fx), struct world *world)
+{
+	struct snapshot snapshot;
+	struct view view;
+	bool done = false;
+
+	ck_assert_int_eq(store_view(fx->st, VIEW_LONG_READ, &view), STATUS_OK);
+	ck_assert_int_eq(snapshot_begin(&snapshot, &view, since), STATUS_OK);
+	while (!done) {
+		ck_assert_int_eq(snapshot_step(&snapshot, STEP_ROWS, put_row, tables, &done), STATUS_OK);
+		if (between != NULL)
+			between(world, fx);
+	}
+	if (commits)
+		tables_commit(tables, snapshot.marker);
+	else
+		tables_undo(tables);
+	snapshot_release(&snapshot);
+	view_close(&view);
+}
+
+static void say_covered(struct world *world)
+{
+	Pb__Covered covered = PB__COVERED__INIT;
+
+	covered.offset = world->tables.marker->offset;
+	covered.compact_revision = world->tables.marker->compact_revision;
+	propose(world, &covered.base);
+}
+
+static void check_same_message(const ProtobufCMessage *found, const ProtobufCMessage *wanted)
+{
+	assert_same_message(found, wanted);
+}
+
+static void check_alarms(struct fixture *found, struct fixture *wanted)
+{
+	struct fixture *both[] = {found, wanted};
+	Pb__AlarmMember **alarms[2];
+	size_t counts[2];
+
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(maintenance_read_alarms(&both[i]->st->view, PB__ALARM_TYPE__NONE,
+		                                         &both[i]->arena, &counts[i], &alarms[i]),
+		                 STATUS_OK);
+	ck_assert_uint_eq(counts[0], counts[1]);
+	for (size_t i = 0; i < counts[0]; i++)
+		check_same_message(&alarms[0][i]->base, &alarms[1][i]->base);
+	ck_assert_int_eq(found->st->alarm_nospace, wanted->st->alarm_nospace);
+	ck_assert_int_eq(found->st->alarm_corrupt, wanted->st->alarm_corrupt);
+}
+
+static void check_members(struct fixture *found, struct fixture *wanted)
+{
+	Pb__Member **members[2];
+	size_t counts[2];
+
+	ck_assert_uint_eq(found->st->member_count, wanted->st->member_count);
+	for (size_t i = 0; i < wanted->st->member_count; i++) {
+		const struct store_member *member = &wanted->st->members[i];
+		const struct store_member *same = store_find_member(found->st, member->id);
+
+		ck_assert_ptr_nonnull(same);
+		ck_assert_mem_eq(same, member, sizeof *same);
+	}
+	ck_assert_int_eq(maintenance_read_members(&found->st->view, &found->arena, &counts[0], &members[0]),
+	                 STATUS_OK);
+	ck_assert_int_eq(maintenance_read_members(&wanted->st->view, &wanted->arena, &counts[1], &members[1]),
+	                 STATUS_OK);
+	ck_assert_uint_eq(counts[0], counts[1]);
+	for (size_t i = 0; i < counts[0]; i++)
+		check_same_message(&members[0][i]->base, &members[1][i]->base);
+}
+
+/* Two stores at the same offset. */
+static void check_same(struct fixture *found, struct fixture *wanted)
+{
+	const struct store_state *a = &found->st->saved, *b = &wanted->st->saved;
+
+	ck_assert_int_eq(a->applied_offset, b->applied_offset);
+	ck_assert_uint_eq(a->hash, b->hash);
+	ck_assert_uint_eq(a->chain, b->chain);
+	ck_assert_uint_eq(a->record_hash, b->record_hash);
+	ck_assert_uint_eq(a->cluster_id, b->cluster_id);
+	ck_assert_int_eq(a->revision, b->revision);
+	ck_assert_int_eq(a->compact_revision, b->compact_revision);
+	ck_assert_int_eq(a->last_id, b->last_id);
+	ck_assert_int_eq(a->keys, b->keys);
+	ck_assert_uint_eq(a->term, b->term);
+	ck_assert_uint_eq(a->owner, b->owner);
+	ck_assert_uint_eq(a->owner_member, b->owner_member);
+	ck_assert_uint_eq(a->level, b->level);
+	check_alarms(found, wanted);
+	check_members(found, wanted);
+	ck_assert_uint_eq(fixture_lease_hash(found), fixture_lease_hash(wanted));
+	ck_assert_uint_eq(fixture_content_hash(found), fixture_content_hash(wanted));
+	fixture_check_integrity(found);
+	fixture_forget(found);
+	fixture_forget(wanted);
+}
+
+/* Tells a new database of the rows as a topic may hold them: up to some point it
+ * has been cleaned of what was replaced and of rows that are gone. */
+static enum status_code feed(struct world *world, struct restore *restore, bool is_lease)
+{
+	const struct tables *tables = &world->tables;
+	size_t clean = prng_below(&world->prng, (unsigned)tables->committed + 1);
+	enum status_code status = STATUS_OK;
+
+	for (size_t i = 0; status == STATUS_OK && i < tables->committed; i++) {
+		const struct write *write = &tables->writes[i];
+		uint8_t key[ROW_KEY_BYTES];
+
+		if (write->is_lease != is_lease || (i < clean && (write->value == NULL || is_replaced(tables, i))))
+			continue;
+		row_key(write->id, key);
+		status = restore_row(restore, is_lease, key, sizeof key, write->value, write->len);
+	}
+	return status;
+}
+
+static enum status_code try_restore(struct world *world, const char *dir, const char *vfs)
+{
+	struct restore *restore;
+	enum status_code status;
+	bool twice = prng_chance(&world->prng, 30);
+
+	mkdir(dir, 0700);
+	status = restore_begin(dir, vfs, &restore);
+	if (status != STATUS_OK)
+		return status;
+	if (twice)
+		status = feed(world, restore, false);
+	if (status == STATUS_OK)
+		status = feed(world, restore, false);
+	if (status == STATUS_OK)
+		status = feed(world, restore, true);
+	if (status == STATUS_OK)
+		return restore_finish(restore, world->tables.marker, "kafka-1");
+	restore_abort(restore);
+	return status;
+}
+
+/* The tables are those of their marker, and what they would be if they had been written at once. */
+static void check_tables(struct world *world)
+{
+	const Pb__Marker *marker = world->tables.marker;
+	struct row_sum kv = tables_sum(&world->tables, false), leases = tables_sum(&world->tables, true);
+	struct tables whole;
+
+	ck_assert_int_eq(marker->kv_rows, kv.rows);
+	ck_assert_uint_eq(marker->kv_sum, kv.sum);
+	ck_assert_int_eq(marker->lease_rows, leases.rows);
+	ck_assert_uint_eq(marker->lease_sum, leases.sum);
+	tables_init(&whole);
+	settle(&world->witness);
+	write_rows(&world->witness, &whole, NULL, true, NULL, NULL);
+	check_same_message(&whole.marker->base, &marker->base);
+	tables_release(&whole);
+}
+
+/* Restores what the tables hold and compares; the new store is the caller's. */
+static void restore_and_check(struct world *world, struct fixture *fx)
+{
+	char dir[300];
+
+	snprintf(dir, sizeof dir, "%s", new_dir(world));
+	follow_to(world, &world->witness, world->tables.marker->offset);
+	check_tables(world);
+	ck_assert_int_eq(try_restore(world, dir, NULL), STATUS_OK);
+	open_at(fx, dir, NULL);
+	check_same(fx, &world->witness);
+}
+
+/* ---- The law ---- */
+
+static void propose_some(struct world *world, struct fixture *fx, size_t count)
+{
+	while (count-- > 0) {
+		const ProtobufCMessage *request;
+
+		follow(world, fx);
+		workload_learn(&world->work, fx->st);
+		request = workload_write(&world->work, &world->arena);
+		if (request->descriptor == &pb__lease_expire__descriptor ||
+		    request->descriptor == &pb__lease_checkpointed__descriptor)
+			propose(world, request);
+		else
+			propose_by(world, prng_below(&world->prng, MEMBERS), request);
+	}
+}
+
+/* What goes on while a checkpoint is being written. */
+static void disturb(struct world *world, struct fixture *fx)
+{
+	if (prng_chance(&world->prng, 10))
+		propose_some(world, fx, prng_below(&world->prng, 4));
+	if (prng_chance(&world->prng, 30))
+		take_some(world, fx, BATCH_MAX, array_log_end(world->log));
+	if (prng_chance(&world->prng, 30))
+		drop_some_rows(world, fx);
+}
+
+static void reopen(struct fixture *fx)
+{
+	char dir[300];
+
+	snprintf(dir, sizeof dir, "%s", fx->dir);
+	fixture_close(fx);
+	open_at(fx, dir, NULL);
+}
+
+/* What goes on between checkpoints, at one of the nodes. */
+static void live_on(struct world *world, struct fixture *fx)
+{
+	if (prng_chance(&world->prng, 50))
+		follow(world, fx);
+	for (unsigned n = prng_below(&world->prng, 4); n > 0; n--)
+		drop_some_rows(world, fx);
+	if (prng_chance(&world->prng, 20))
+		reopen(fx);
+}
+
+/* Another node, or the same one, takes office and writes a checkpoint. */
+static void checkpoint(struct world *world)
+{
+	size_t at = prng_below(&world->prng, LIVE);
+	struct fixture *leader = &world->live[at];
+	bool commits = prng_chance(&world->prng, 85);
+
+	if (prng_chance(&world->prng, 50))
+		take_office(world, prng_below(&world->prng, MEMBERS));
+	follow(world, leader);
+	write_rows(leader, &world->tables, world->tables.marker, commits, disturb, world);
+	if (commits && prng_chance(&world->prng, 70))
+		say_covered(world);
+}
+
+static void run_round(struct world *world)
+{
+	struct fixture fx;
+	size_t at = prng_below(&world->prng, LIVE);
+
+	propose_some(world, &world->live[prng_below(&world->prng, LIVE)], ROUND_RECORDS);
+	for (size_t i = 0; i < LIVE; i++)
+		live_on(world, &world->live[i]);
+	checkpoint(world);
+	if (world->tables.marker == NULL)
+		return;
+	if (prng_chance(&world->prng, 50))
+		drop_some_rows(world, &world->witness);
+	restore_and_check(world, &fx);
+	if (prng_chance(&world->prng, 50)) {
+		fixture_close(&world->live[at]);
+		world->live[at] = fx;
+		return;
+	}
+	follow(world, &fx);
+	follow(world, &world->live[at]);
+	check_same(&fx, &world->live[at]);
+	fixture_close(&fx);
+}
+
+/* All that the versions' rows hold but for chains, which are each database's own. */
+static uint64_t hash_rows(struct fixture *fx)
+{
+	sqlite3_stmt *stmt = fx->st->view.stmts[SQL_KV_ROWS];
+	uint64_t hash = 0;
+	struct buf row;
+
+	buf_init(&row);
+	sqlite3_bind_int64(stmt, 1, 0);
+	sqlite3_bind_int64(stmt, 2, INT64_MAX);
+	sqlite3_bind_int64(stmt, 3, -1);
+	while (sqlite3_step(stmt) == SQLITE_ROW) {
+		row_pack_kv(stmt, &row);
+		hash = XXH3_64bits_withSeed(row.data, row.len, hash + (uint64_t)sqlite3_column_int64(stmt, 6));
+	}
+	sqlite3_reset(stmt);
+	buf_release(&row);
+	return hash;
+}
+
+/* Once everything may be dropped, and is, the same rows are left everywhere. */
+static void check_end(struct world *world)
+{
+	struct fixture *all[] = {&world->live[0], &world->live[1], &world->witness};
+
+	follow(world, all[0]);
+	settle(all[0]);
+	write_rows(all[0], &world->tables, world->tables.marker, true, NULL, world);
+	follow_to(world, &world->witness, world->tables.marker->offset);
+	check_tables(world);
+	say_covered(world);
+	for (size_t i = 0; i < 3; i++) {
+		follow(world, all[i]);
+		fixture_compact_rows(all[i], 50);
+		if (i == 0)
+			continue;
+		check_same(all[i], all[0]);
+		ck_assert_int_eq(all[i]->st->saved.logical_bytes, all[0]->st->saved.logical_bytes);
+		ck_assert_uint_eq(hash_rows(all[i]), hash_rows(all[0]));
+	}
+}
+
+START_TEST(tables_give_back_the_state_that_they_were_made_of)
+{
+	int64_t rounds = prng_setting("KETA_STEPS", DEFAULT_ROUNDS);
+	struct world world;
+
+	world_open(&world, prng_seed("check_snapshot") + (uint64_t)_i);
+	for (int64_t i = 0; i < rounds; i++)
+		run_round(&world);
+	check_end(&world);
+	world_close(&world);
+}
+END_TEST
+
+static Suite *make_suite(void)
+{
+	Suite *suite = suite_create("snapshot");
+	TCase *tcase = tcase_create("law");
+
+	tcase_set_timeout(tcase, 3600);
+	tcase_add_loop_test(tcase, tables_give_back_the_state_that_they_were_made_of, 0, 4);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}
+
+int main(void)
+{
+	return test_run(make_suite());
+}
