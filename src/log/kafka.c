@@ -132,18 +132,22 @@ static const struct advice RESERVED[] = {
 
 /* What the configuration of the Java client has and this one has not. */
 static const struct advice JAVA[] = {
-	{"ssl.truststore.*", "is Java's: give the authorities as PEM in ssl.ca.location (keytool -exportcert -rfc, or "
-	                     "openssl pkcs12 -nokeys -in FILE.p12)"},
-	{"ssl.keystore.type", "is Java's: ssl.keystore.location takes PKCS#12, and ssl.certificate.location with "
-	                      "ssl.key.location take PEM"},
+	{"ssl.truststore.*",
+         "is Java's: give the authorities as PEM in ssl.ca.location (keytool -exportcert -rfc, or "
+         "openssl pkcs12 -nokeys -in FILE.p12)"},
+	{"ssl.keystore.type",
+         "is Java's: ssl.keystore.location takes PKCS#12, and ssl.certificate.location with "
+         "ssl.key.location take PEM"},
 	{"ssl.keystore.certificate.chain", "is Java's: use ssl.certificate.pem"},
 	{"ssl.keystore.key", "is Java's: use ssl.key.pem"},
-	{"sasl.jaas.config", "is Java's: use sasl.username and sasl.password, or sasl.kerberos.principal and "
-	                     "sasl.kerberos.keytab"},
+	{"sasl.jaas.config",
+         "is Java's: use sasl.username and sasl.password, or sasl.kerberos.principal and "
+         "sasl.kerberos.keytab"},
 	{"sasl.login.*", "is Java's: use sasl.username and sasl.password, or sasl.oauthbearer.config"},
 	{"sasl.client.callback.handler.class", "is Java's: use sasl.username and sasl.password, or "
-	                                       "sasl.oauthbearer.config"},
-	{"security.providers", "is Java's: OpenSSL does the cryptography here; ssl.providers names OpenSSL's"},
+                                               "sasl.oauthbearer.config"},
+	{"security.providers",
+         "is Java's: OpenSSL does the cryptography here; ssl.providers names OpenSSL's"},
 	{"ssl.provider", "is Java's: OpenSSL does the cryptography here; ssl.providers names OpenSSL's"},
 	{"ssl.protocol", "is Java's: OpenSSL takes the newest version that both sides have"},
 	{"ssl.enabled.protocols", "is Java's: OpenSSL takes the newest version that both sides have"},
@@ -222,10 +226,11 @@ enum status_code kafka_check_property(const char *name, const char *value, struc
 		return STATUS_BAD_CONFIG;
 	}
 	if (strcmp(name, "ssl.keystore.location") == 0 && is_jks(value)) {
-		buf_printf(why,
-		           "%s is a JKS file; make a PKCS#12 of it: keytool -importkeystore -srckeystore %s "
-		           "-destkeystore %s.p12 -deststoretype PKCS12",
-		           value, value, value);
+		buf_printf(
+			why,
+			"%s is a JKS file; make a PKCS#12 of it: keytool -importkeystore -srckeystore %s "
+			"-destkeystore %s.p12 -deststoretype PKCS12",
+			value, value, value);
 		return STATUS_BAD_CONFIG;
 	}
 	/* In Java's client this means none; here the default would silently stay. */
@@ -327,7 +332,8 @@ static void report_error(rd_kafka_t *rk, int code, const char *reason, void *opa
 	if (!may_warn(client->kafka, &left_out))
 		return;
 	if (code == RD_KAFKA_RESP_ERR__AUTHENTICATION)
-		logger_error("kafka", "login refused", LOG_STR("why", reason), LOG_I64("left_out", left_out));
+		logger_error("kafka", "login refused", LOG_STR("why", reason),
+		             LOG_I64("left_out", left_out));
 	else
 		logger_warn("kafka", "error", LOG_STR("code", rd_kafka_err2name((rd_kafka_resp_err_t)code)),
 		            LOG_STR("why", reason), LOG_I64("left_out", left_out));
@@ -385,7 +391,8 @@ static bool set_all(const struct kafka *kafka, rd_kafka_conf_t *conf, enum kafka
 	ok = ok && set_list(conf, FIXED, sizeof FIXED / sizeof *FIXED, role, errstr) &&
 	     set_text(conf, "bootstrap.servers", options->servers, errstr) &&
 	     set_text(conf, "client.id", options->node_name, errstr) &&
-	     set_number(conf, "message.max.bytes", within(kafka->max_message_bytes, 1000, 1000000000), errstr);
+	     set_number(conf, "message.max.bytes", within(kafka->max_message_bytes, 1000, 1000000000),
+	                errstr);
 	if (ok && role == KAFKA_APPENDER)
 		ok = set_number(conf, "message.timeout.ms",
 		                within(options->append_timeout_ms - KAFKA_HOLD_MAX_MS,
@@ -421,7 +428,8 @@ rd_kafka_t *kafka_handle_new(struct kafka_client *client, enum kafka_role role, 
 	rd_kafka_t *rk;
 
 	rd_kafka_conf_set_opaque(conf, client);
-	rk = rd_kafka_new(is_producer(role) ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER, conf, errstr, sizeof errstr);
+	rk = rd_kafka_new(is_producer(role) ? RD_KAFKA_PRODUCER : RD_KAFKA_CONSUMER, conf, errstr,
+	                  sizeof errstr);
 	if (rk == NULL) {
 		rd_kafka_conf_destroy(conf);
 		logger_error("kafka", "no client", LOG_STR("why", errstr));
@@ -497,14 +505,10 @@ static char *join(const char *prefix, const char *name)
 enum status_code kafka_open(const struct kafka_options *options, struct kafka **out)
 {
 	static const char *const NAMES[TOPIC_COUNT] = {
-		[TOPIC_COMMITS] = "commits",
-		[TOPIC_KV] = "kv",
-		[TOPIC_LEASES] = "leases",
-		[TOPIC_AUTH] = "auth",
-		[TOPIC_AUTH_USERS] = "auth_users",
-		[TOPIC_AUTH_ROLES] = "auth_roles",
-		[TOPIC_TIMESTAMPS] = "timestamps",
-		[TOPIC_ELECTION] = "election",
+		[TOPIC_COMMITS] = "commits",       [TOPIC_KV] = "kv",
+		[TOPIC_LEASES] = "leases",         [TOPIC_AUTH] = "auth",
+		[TOPIC_AUTH_USERS] = "auth_users", [TOPIC_AUTH_ROLES] = "auth_roles",
+		[TOPIC_TIMESTAMPS] = "timestamps", [TOPIC_ELECTION] = "election",
 	};
 	struct kafka *kafka = calloc(1, sizeof *kafka);
 	enum status_code code = STATUS_NO_MEMORY;

@@ -27,8 +27,8 @@
 
 enum {
 	POLL_MAX = 1024,
-	TICK_MS = 100,           /* of the log's thread, when nothing is delivered */
-	HOLD_MS = 300,           /* by then librdkafka gets what waits: the confirmation may never come */
+	TICK_MS = 100, /* of the log's thread, when nothing is delivered */
+	HOLD_MS = 300, /* by then librdkafka gets what waits: the confirmation may never come */
 	WAITING_MAX_BYTES = 64 << 20,
 	GAUGE_INTERVAL_MS = 100,
 	RESTART_INTERVAL_MS = 1000, /* a new producer that dies at once is not made in a loop */
@@ -179,7 +179,8 @@ static rd_kafka_resp_err_t produce(struct kafka_log *log, struct entry *entry)
 	for (;;) {
 		rd_kafka_resp_err_t err;
 
-		if (rd_kafka_produce(log->producer.topic, 0, 0, entry->data, entry->len, NULL, 0, entry) == 0) {
+		if (rd_kafka_produce(log->producer.topic, 0, 0, entry->data, entry->len, NULL, 0, entry) ==
+		    0) {
 			log->under_way++;
 			return RD_KAFKA_RESP_ERR_NO_ERROR;
 		}
@@ -215,6 +216,7 @@ static enum status_code append(struct log *base, const uint8_t *data, size_t len
 
 	pthread_mutex_lock(&log->append_lock);
 	if (log->under_way > 0 || log->waiting != NULL) {
+		/* Its turn comes in go_on. */
 		if (log->waiting_bytes + len > WAITING_MAX_BYTES)
 			code = STATUS_TOO_MANY_REQUESTS;
 		else
@@ -226,6 +228,8 @@ static enum status_code append(struct log *base, const uint8_t *data, size_t len
 			code = STATUS_TOO_MANY_REQUESTS;
 		else if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 			code = STATUS_NO_KAFKA;
+		if (code == STATUS_NO_KAFKA)
+			logger_warn("kafka", "append refused", LOG_STR("why", rd_kafka_err2str(err)));
 	}
 	pthread_mutex_unlock(&log->append_lock);
 	if (code != STATUS_OK)
@@ -323,8 +327,8 @@ static void note_end(struct kafka_log *log)
 	if (now - log->gauged_ms < GAUGE_INTERVAL_MS)
 		return;
 	log->gauged_ms = now;
-	if (rd_kafka_get_watermark_offsets(log->consumer, log->kafka->topics[TOPIC_COMMITS], 0, &low, &high) ==
-	            RD_KAFKA_RESP_ERR_NO_ERROR &&
+	if (rd_kafka_get_watermark_offsets(log->consumer, log->kafka->topics[TOPIC_COMMITS], 0, &low,
+	                                   &high) == RD_KAFKA_RESP_ERR_NO_ERROR &&
 	    high >= 0)
 		metric_set(METRIC_LOG_END, high); /* that of Kafka's next is that of our newest */
 }
@@ -335,7 +339,8 @@ static void note_trimmed(rd_kafka_event_t *event)
 	const rd_kafka_topic_partition_list_t *parts;
 
 	if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR) {
-		logger_warn("kafka", "log not truncated", LOG_STR("why", rd_kafka_event_error_string(event)));
+		logger_warn("kafka", "log not truncated",
+		            LOG_STR("why", rd_kafka_event_error_string(event)));
 		return;
 	}
 	parts = result != NULL ? rd_kafka_DeleteRecords_result_offsets(result) : NULL;
@@ -344,7 +349,8 @@ static void note_trimmed(rd_kafka_event_t *event)
 			logger_warn("kafka", "log not truncated",
 			            LOG_STR("why", rd_kafka_err2str(parts->elems[i].err)));
 		else
-			logger_debug("kafka", "log truncated", LOG_I64("first", parts->elems[i].offset + 1));
+			logger_debug("kafka", "log truncated",
+			             LOG_I64("first", parts->elems[i].offset + 1));
 	}
 }
 
@@ -412,7 +418,8 @@ static bool start_fetching(struct kafka_log *log)
 {
 	if (rd_kafka_consume_start_queue(log->topic, 0, log->next, log->queue) == 0)
 		return true;
-	logger_error("kafka", "log cannot be read", LOG_STR("why", rd_kafka_err2str(rd_kafka_last_error())));
+	logger_error("kafka", "log cannot be read",
+	             LOG_STR("why", rd_kafka_err2str(rd_kafka_last_error())));
 	return false;
 }
 
@@ -499,8 +506,8 @@ static enum status_code check_range(struct kafka_log *log, int timeout_ms)
 	return STATUS_OK;
 }
 
-static enum status_code poll_records(struct log *base, struct log_record *records, size_t max, size_t *count,
-                                     int timeout_ms)
+static enum status_code poll_records(struct log *base, struct log_record *records, size_t max,
+                                     size_t *count, int timeout_ms)
 {
 	struct kafka_log *log = (struct kafka_log *)base;
 	rd_kafka_message_t *messages[POLL_MAX];

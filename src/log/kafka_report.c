@@ -150,11 +150,13 @@ static void take_refusal(rd_kafka_t *rk, const rd_kafka_message_t *message, void
 	struct writing *writing = client->owner;
 
 	writing->heard++;
-	if (message->err == RD_KAFKA_RESP_ERR_INVALID_RECORD || message->err == RD_KAFKA_RESP_ERR_INVALID_MSG) {
+	if (message->err == RD_KAFKA_RESP_ERR_INVALID_RECORD ||
+	    message->err == RD_KAFKA_RESP_ERR_INVALID_MSG) {
 		writing->good++;
 	} else if (rd_kafka_fatal_error(rk, NULL, 0) == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED) {
 		say(writing->report, false,
-		    "IdempotentWrite on the cluster, which brokers before 2.8 ask for (see the last command)");
+		    "IdempotentWrite on the cluster, which brokers before 2.8 ask for (see the last "
+		    "command)");
 	} else {
 		say(writing->report, false, "Write on topic %s: %s", rd_kafka_topic_name(message->rkt),
 		    rd_kafka_err2str(message->err));
@@ -178,7 +180,8 @@ static void try_write(struct report *report)
 	while (writing.heard < TABLE_COUNT && clock_ms() < deadline)
 		rd_kafka_poll(rk, EVENT_SLICE_MS);
 	if (writing.good == TABLE_COUNT)
-		say(report, true, "Write on the tables' topics (not tried on %s)", report->kafka->topics[TOPIC_COMMITS]);
+		say(report, true, "Write on the tables' topics (not tried on %s)",
+		    report->kafka->topics[TOPIC_COMMITS]);
 	else if (writing.heard < TABLE_COUNT)
 		say(report, false, "Write: no answer");
 	for (int i = 0; i < TABLE_COUNT; i++)
@@ -320,8 +323,9 @@ static void print_acls(struct report *report)
 	const char *prefix = report->kafka->options.prefix;
 
 	buf_append_text(report->out, "\nThe least rights that a node needs:\n");
-	print_acl(report, "--operation Read --operation Write --operation Describe --operation DescribeConfigs "
-	                  "--operation Create");
+	print_acl(report,
+	          "--operation Read --operation Write --operation Describe --operation DescribeConfigs "
+	          "--operation Create");
 	buf_printf(report->out, " --topic %s --resource-pattern-type prefixed\n", prefix);
 	print_acl(report, "--operation Delete");
 	buf_printf(report->out, " --topic %s\n", report->kafka->topics[TOPIC_COMMITS]);
@@ -341,7 +345,8 @@ static void say_lines(struct report *report, struct buf *why)
 	buf_append_byte(why, '\0');
 	if (why->failed)
 		return;
-	for (char *line = strtok_r((char *)why->data, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest))
+	for (char *line = strtok_r((char *)why->data, "\n", &rest); line != NULL;
+	     line = strtok_r(NULL, "\n", &rest))
 		say(report, false, "%s", line);
 }
 
@@ -350,7 +355,8 @@ static void report_login(struct report *report)
 	const char *user = kafka_property(report->kafka, "sasl.username");
 	const char *protocol = kafka_property(report->kafka, "security.protocol");
 
-	say(report, true, "servers %s: cluster %s", report->kafka->options.servers, kafka_cluster_id(report->kafka));
+	say(report, true, "servers %s: cluster %s", report->kafka->options.servers,
+	    kafka_cluster_id(report->kafka));
 	say(report, true, "security.protocol %s, %s%s", protocol != NULL ? protocol : "plaintext",
 	    user != NULL ? "logged in as " : "no user name", user != NULL ? user : "");
 }
@@ -363,7 +369,8 @@ static void report_topics(struct report *report)
 	struct buf why;
 
 	buf_init(&why);
-	code = kafka_check_topics(report->kafka, MISSING_COUNTS, new_deadline(report), NULL, &why, &missing);
+	code = kafka_check_topics(report->kafka, MISSING_COUNTS, new_deadline(report), NULL, &why,
+	                          &missing);
 	if (kafka_cluster_id(report->kafka)[0] != '\0')
 		report_login(report);
 	say_lines(report, &why);
@@ -381,7 +388,8 @@ static void report_topics(struct report *report)
 	}
 	buf_release(&why);
 	if (code != STATUS_OK || missing > 0) {
-		buf_append_text(report->out, "      rights are tried when all topics are there and right\n");
+		buf_append_text(report->out,
+		                "      rights are tried when all topics are there and right\n");
 		return;
 	}
 	try_read(report);

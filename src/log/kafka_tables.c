@@ -213,8 +213,8 @@ static enum status_code begin(struct tables *base)
 	return error == NULL ? STATUS_OK : fail(tables, "begin", error);
 }
 
-static rd_kafka_resp_err_t produce(rd_kafka_topic_t *topic, const void *key, size_t key_len, const void *value,
-                                   size_t value_len)
+static rd_kafka_resp_err_t produce(rd_kafka_topic_t *topic, const void *key, size_t key_len,
+                                   const void *value, size_t value_len)
 {
 	/* The bytes are copied; the parameter lacks its const. */
 	union {
@@ -222,7 +222,8 @@ static rd_kafka_resp_err_t produce(rd_kafka_topic_t *topic, const void *key, siz
 		void *taken;
 	} payload = {value};
 
-	if (rd_kafka_produce(topic, 0, RD_KAFKA_MSG_F_COPY, payload.taken, value_len, key, key_len, NULL) == 0)
+	if (rd_kafka_produce(topic, 0, RD_KAFKA_MSG_F_COPY, payload.taken, value_len, key, key_len, NULL) ==
+	    0)
 		return RD_KAFKA_RESP_ERR_NO_ERROR;
 	return rd_kafka_last_error();
 }
@@ -308,7 +309,8 @@ static enum status_code take_message(struct reading *reading, const rd_kafka_mes
 	if (message->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
 		return STATUS_BUSY; /* the start moved meanwhile */
 	if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-		logger_warn("kafka", "table cannot be read now", LOG_STR("why", rd_kafka_message_errstr(message)));
+		logger_warn("kafka", "table cannot be read now",
+		            LOG_STR("why", rd_kafka_message_errstr(message)));
 		return STATUS_OK;
 	}
 	/* What came after the call may be told of too; but it need not be. */
@@ -336,7 +338,8 @@ static enum status_code read_rows(struct reading *reading, rd_kafka_queue_t *que
 		int64_t before = reading->position;
 		ssize_t count = 0;
 
-		/* A batch is only waited for until it is full or the time is over, so the first comes alone. */
+		/* A batch is only waited for until it is full or the time is over, so the first comes
+		 * alone. */
 		messages[0] = rd_kafka_consume_queue(queue, READ_SLICE_MS);
 		if (messages[0] != NULL)
 			count = 1 + rd_kafka_consume_batch_queue(queue, 0, messages + 1, READ_BATCH - 1);

@@ -26,7 +26,7 @@ enum {
 	EVENT_SLICE_MS = 100,
 	PAUSE_MS = 50,
 	WAIT_LOG_MS = 5000,
-	REFUSED_MS = 5000, /* a login that has just been made may take a moment to be known everywhere */
+	REFUSED_MS = 5000,  /* a login that has just been made may take a moment to be known everywhere */
 	BROKERS_MS = 10000, /* brokers that start with us may take one to be counted */
 	WANTED_MAX = 8,
 	IDS_MAX = 32,
@@ -39,9 +39,9 @@ enum {
 /* A setting that a topic must have. */
 struct wanted {
 	const char *name;
-	bool at_least;   /* a number that may be larger */
+	bool at_least; /* a number that may be larger */
 	char value[24];
-	char made[24];   /* as we make it */
+	char made[24]; /* as we make it */
 };
 
 /* A topic as Kafka has it. */
@@ -144,7 +144,8 @@ static void append_acl(struct check *check, const char *operation)
 {
 	buf_append_text(check->why, ": ");
 	append_command(check, "acls");
-	buf_printf(check->why, " --add --allow-principal User:%s --operation %s --topic %s"
+	buf_printf(check->why,
+	           " --add --allow-principal User:%s --operation %s --topic %s"
 	           " --resource-pattern-type prefixed",
 	           kafka_property(check->kafka, "sasl.username") != NULL
 	                   ? kafka_property(check->kafka, "sasl.username")
@@ -157,28 +158,30 @@ static void complain_setting(struct check *check, const char *topic, const char 
 {
 	complain(check, "topic %s: %s is %s, must be %s%s: ", topic, name, found, relation, wanted);
 	append_command(check, "configs");
-	buf_printf(check->why, " --alter --entity-type topics --entity-name %s --add-config %s=%s", topic, name,
-	           wanted);
+	buf_printf(check->why, " --alter --entity-type topics --entity-name %s --add-config %s=%s", topic,
+	           name, wanted);
 }
 
 static void complain_replicas(struct check *check, const char *topic, int found)
 {
 	int factor = check->kafka->options.replication_factor;
 
-	complain(check, "topic %s: it has %d replica%s, must have at least %d (" REPLICATION_KEY "): ", topic,
+	complain(check,
+	         "topic %s: it has %d replica%s, must have at least %d (" REPLICATION_KEY "): ", topic,
 	         found, found == 1 ? "" : "s", factor);
 	if (check->broker_count < factor) {
 		buf_printf(check->why, "Kafka has %d broker%s: start more, or lower the property",
 		           check->broker_count, check->broker_count == 1 ? "" : "s");
 		return;
 	}
-	buf_printf(check->why, "echo '{\"version\":1,\"partitions\":[{\"topic\":\"%s\",\"partition\":0,\"replicas\":[",
+	buf_printf(check->why,
+	           "echo '{\"version\":1,\"partitions\":[{\"topic\":\"%s\",\"partition\":0,\"replicas\":[",
 	           topic);
 	for (int i = 0; i < factor && i < IDS_MAX; i++)
 		buf_printf(check->why, "%s%" PRId32, i == 0 ? "" : ",", check->brokers[i]);
 	buf_append_text(check->why, "]}]}' >move.json && ");
 	append_command(check, "reassign-partitions");
-	buf_append_text(check->why, " --reassignment-json-file move.json --execute");
+	buf_append_text(check->why, " --reassignment-json-file move.json --execute --additional");
 }
 
 /* --- asking --- */
@@ -219,7 +222,8 @@ static void note_topic(struct found *found, const struct rd_kafka_metadata_topic
 		return;
 	}
 	found->partitions = topic->partition_cnt;
-	found->err = topic->partition_cnt > 0 ? RD_KAFKA_RESP_ERR_NO_ERROR : RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
+	found->err = topic->partition_cnt > 0 ? RD_KAFKA_RESP_ERR_NO_ERROR
+	                                      : RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
 	for (int i = 0; i < topic->partition_cnt; i++) {
 		const struct rd_kafka_metadata_partition *partition = &topic->partitions[i];
 
@@ -234,8 +238,8 @@ static void note_topic(struct found *found, const struct rd_kafka_metadata_topic
 static rd_kafka_resp_err_t ask_topic(struct check *check, enum kafka_topic topic)
 {
 	const struct rd_kafka_metadata *metadata;
-	rd_kafka_resp_err_t err = rd_kafka_metadata(check->rk, 0, check->kafka->admin_topics[topic], &metadata,
-	                                            slice(check, check->slice_ms));
+	rd_kafka_resp_err_t err = rd_kafka_metadata(check->rk, 0, check->kafka->admin_topics[topic],
+	                                            &metadata, slice(check, check->slice_ms));
 
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return err;
@@ -314,7 +318,8 @@ static rd_kafka_NewTopic_t *new_topic(const struct kafka *kafka, enum kafka_topi
 	int factor = kafka->options.replication_factor;
 	size_t count = list_wanted(kafka, topic, factor, list);
 	char errstr[512];
-	rd_kafka_NewTopic_t *made = rd_kafka_NewTopic_new(kafka->topics[topic], 1, factor, errstr, sizeof errstr);
+	rd_kafka_NewTopic_t *made =
+		rd_kafka_NewTopic_new(kafka->topics[topic], 1, factor, errstr, sizeof errstr);
 
 	for (size_t i = 0; made != NULL && i < count; i++)
 		rd_kafka_NewTopic_set_config(made, list[i].name, list[i].made);
@@ -374,7 +379,8 @@ static void take_made(struct check *check, const rd_kafka_topic_result_t *result
 static void make_missing(struct check *check, bool validate_only)
 {
 	rd_kafka_NewTopic_t *missing[TOPIC_COUNT];
-	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(check->rk, RD_KAFKA_ADMIN_OP_CREATETOPICS);
+	rd_kafka_AdminOptions_t *options =
+		rd_kafka_AdminOptions_new(check->rk, RD_KAFKA_ADMIN_OP_CREATETOPICS);
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(check->rk);
 	rd_kafka_event_t *event;
 	char errstr[512];
@@ -417,7 +423,8 @@ static void check_shape(struct check *check, enum kafka_topic topic)
 
 	if (found->partitions != 1) {
 		complain(check,
-		         "topic %s: it has %d partitions, must have 1: that cannot be changed; if nothing needs "
+		         "topic %s: it has %d partitions, must have 1: that cannot be changed; if nothing "
+		         "needs "
 		         "what is in it, then ",
 		         name, found->partitions);
 		append_command(check, "topics");
@@ -446,7 +453,8 @@ static bool is_at_least(const char *found, const char *wanted)
 	return errno == 0 && end != found && *end == '\0' && number >= strtoll(wanted, NULL, 10);
 }
 
-static void check_settings(struct check *check, enum kafka_topic topic, const rd_kafka_ConfigResource_t *resource)
+static void check_settings(struct check *check, enum kafka_topic topic,
+                           const rd_kafka_ConfigResource_t *resource)
 {
 	const char *name = check->kafka->topics[topic];
 	int replicas = check->topics[topic].replicas;
@@ -460,16 +468,17 @@ static void check_settings(struct check *check, enum kafka_topic topic, const rd
 
 		if (found == NULL)
 			found = "unknown";
-		if (list[i].at_least ? !is_at_least(found, list[i].value) : strcmp(found, list[i].value) != 0)
-			complain_setting(check, name, list[i].name, found, list[i].at_least ? "at least " : "",
-			                 list[i].value);
+		if (list[i].at_least ? !is_at_least(found, list[i].value)
+		                     : strcmp(found, list[i].value) != 0)
+			complain_setting(check, name, list[i].name, found,
+			                 list[i].at_least ? "at least " : "", list[i].value);
 		else if (strcmp(list[i].name, "min.insync.replicas") == 0 && atoi(found) > replicas)
 			/* Nothing could be written. */
 			complain_setting(check, name, list[i].name, found, "", list[i].value);
 	}
 }
 
-static void take_resource(struct check *check, const rd_kafka_ConfigResource_t *resource)
+static void take_resource(struct check *check, const rd_kafka_ConfigResource_t *resource, bool *again)
 {
 	const char *name = rd_kafka_ConfigResource_name(resource);
 	rd_kafka_resp_err_t err = rd_kafka_ConfigResource_error(resource);
@@ -484,6 +493,11 @@ static void take_resource(struct check *check, const rd_kafka_ConfigResource_t *
 		check_settings(check, (enum kafka_topic)topic, resource);
 		return;
 	}
+	/* A topic that was just made is not known to every broker at once. */
+	if (passes_by(err) && !is_over(check)) {
+		*again = true;
+		return;
+	}
 	complain(check, "topic %s: its settings cannot be checked: %s", name,
 	         text != NULL ? text : rd_kafka_err2str(err));
 	if (err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
@@ -495,7 +509,8 @@ static void take_resource(struct check *check, const rd_kafka_ConfigResource_t *
 static enum status_code compare(struct check *check, bool *again)
 {
 	rd_kafka_ConfigResource_t *resources[TOPIC_COUNT];
-	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(check->rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
+	rd_kafka_AdminOptions_t *options =
+		rd_kafka_AdminOptions_new(check->rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(check->rk);
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
 	enum status_code code = STATUS_OK;
@@ -505,8 +520,8 @@ static enum status_code compare(struct check *check, bool *again)
 
 	for (int i = 0; i < TOPIC_COUNT; i++) {
 		if (check->topics[i].exists)
-			resources[wanted_count++] =
-				rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, check->kafka->topics[i]);
+			resources[wanted_count++] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC,
+			                                                        check->kafka->topics[i]);
 	}
 	if (wanted_count == 0)
 		goto done;
@@ -520,7 +535,11 @@ static enum status_code compare(struct check *check, bool *again)
 			rd_kafka_event_DescribeConfigs_result(event), &count);
 
 		for (size_t i = 0; i < count; i++)
-			take_resource(check, list[i]);
+			take_resource(check, list[i], again);
+		if (*again) {
+			pause_check(check);
+			code = STATUS_NO_KAFKA;
+		}
 	} else {
 		code = no_answer(check, err, again);
 	}
@@ -550,11 +569,13 @@ static bool are_ready(struct check *check)
 		}
 		ready = false;
 		if (found->err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) {
-			complain(check, "topic %s: it cannot be seen: %s", name, rd_kafka_err2str(found->err));
+			complain(check, "topic %s: it cannot be seen: %s", name,
+			         rd_kafka_err2str(found->err));
 			append_acl(check, "Describe");
 		} else if (!found->exists && check->missing == MISSING_IS_WRONG) {
 			complain(check,
-			         "topic %s is missing: it was deleted, and what was in it is gone; a node that "
+			         "topic %s is missing: it was deleted, and what was in it is gone; a node "
+			         "that "
 			         "starts makes it anew, empty",
 			         name);
 		} else if (!found->exists && !passes_by(found->err)) {
@@ -667,8 +688,8 @@ enum status_code kafka_prepare(struct kafka *kafka, const volatile bool *cancele
 	char *line, *rest = NULL;
 
 	buf_init(&why);
-	code = kafka_check_topics(kafka, MISSING_IS_MADE, clock_ms() + kafka->options.init_timeout_ms, canceled,
-	                          &why, NULL);
+	code = kafka_check_topics(kafka, MISSING_IS_MADE, clock_ms() + kafka->options.init_timeout_ms,
+	                          canceled, &why, NULL);
 	buf_append_byte(&why, '\0');
 	if (code != STATUS_OK && !(canceled != NULL && *canceled) && !why.failed) {
 		for (line = strtok_r((char *)why.data, "\n", &rest); line != NULL;
@@ -684,6 +705,6 @@ enum status_code kafka_prepare(struct kafka *kafka, const volatile bool *cancele
 
 enum status_code kafka_check(struct kafka *kafka, struct buf *why)
 {
-	return kafka_check_topics(kafka, MISSING_IS_WRONG, clock_ms() + kafka->options.timeout_ms, NULL, why,
-	                          NULL);
+	return kafka_check_topics(kafka, MISSING_IS_WRONG, clock_ms() + kafka->options.timeout_ms, NULL,
+	                          why, NULL);
 }

@@ -262,9 +262,9 @@ class Steady:
         self.ended_at = time.monotonic()
 
     def longest_gap(self, since):
-        """Without an acknowledged put, from then on."""
+        """Without an acknowledged put, from then on: its seconds, and after how many it began."""
         times = [since] + [when for when in self.acknowledged if when >= since] + [self.ended_at]
-        return max(later - earlier for earlier, later in zip(times, times[1:]))
+        return max((later - earlier, earlier - since) for earlier, later in zip(times, times[1:]))
 
     def close(self):
         self.selector.close()
@@ -366,7 +366,7 @@ class KafkaBench(Bench):
         calm = Steady(others, STEADY_RATE)
         begun = time.monotonic()
         calm.run(lambda now: now - begun > calm_seconds)
-        calm_gap = calm.longest_gap(begun)
+        calm_gap = calm.longest_gap(begun)[0]
         calm.close()
 
         steady = Steady(others, STEADY_RATE)
@@ -387,7 +387,8 @@ class KafkaBench(Bench):
         leader.start()
         if steady.leader_at is None:
             raise SystemExit("bench: nobody leads %d s after the leader was killed" % NEW_LEADER_SECONDS)
-        return {"gap ms": steady.longest_gap(killed_at[0]) * 1000, "calm gap ms": calm_gap * 1000,
+        gap, gap_at = steady.longest_gap(killed_at[0])
+        return {"gap ms": gap * 1000, "after s": gap_at, "calm gap ms": calm_gap * 1000,
                 "calm p99.9 ms": share_of(calm.latencies, 0.999) * 1000,
                 "calm median ms": share_of(calm.latencies, 0.5) * 1000,
                 "refused": steady.refused, "new leader s": steady.leader_at - killed_at[0]}

@@ -32,10 +32,11 @@ enum mode {
 	MODE_GRANT,
 	MODE_ATTACH,
 	MODE_KEEPALIVE,
+	MODE_SERIALIZABLE,
 };
 
-static const char *const MODE_NAMES[] = {"range", "put",   "mixed",  "list",      "count",
-                                         "fill",  "grant", "attach", "keepalive", NULL};
+static const char *const MODE_NAMES[] = {"range", "put",    "mixed",     "list",         "count", "fill",
+                                         "grant", "attach", "keepalive", "serializable", NULL};
 
 /* A request's text and the places in it where keys and a lease go. */
 struct request {
@@ -127,12 +128,15 @@ static void make_other(struct load *load, const char *value)
 		[MODE_GRANT] = "/v3/lease/grant",
 		[MODE_ATTACH] = "/v3/kv/put",
 		[MODE_KEEPALIVE] = "/v3/lease/keepalive",
+		[MODE_SERIALIZABLE] = "/v3/kv/range",
 	};
 	size_t size = strlen(value) + 128;
 	char *body = allocate(size);
 
 	if (load->mode == MODE_LIST)
 		strcpy(body, "{\"key\":\"" KEY_MARK "\",\"range_end\":\"" KEY_MARK "\"}");
+	else if (load->mode == MODE_SERIALIZABLE)
+		strcpy(body, "{\"key\":\"" KEY_MARK "\",\"serializable\":true}");
 	else if (load->mode == MODE_COUNT)
 		strcpy(body, "{\"key\":\"AA==\",\"range_end\":\"AA==\",\"count_only\":true}");
 	else if (load->mode == MODE_GRANT)
@@ -180,6 +184,8 @@ static struct request *prepare_other(struct load *load, uint64_t key)
 		key = load->keys > load->span ? key % (load->keys - load->span + 1) : 0;
 		set_keys(load, request, 0, key);
 		set_keys(load, request, 1, key + load->span);
+	} else if (load->mode == MODE_SERIALIZABLE) {
+		set_keys(load, request, 0, key);
 	} else if (load->mode == MODE_FILL) {
 		/* In key order, over and over. */
 		for (uint64_t i = 0; i < load->span; i++)
@@ -351,7 +357,7 @@ static _Noreturn void usage(void)
 	fputs("usage: load --port PORT [options]\n"
 	      "  --mode MODE       range, put, mixed (nine ranges to a put), list, count,\n"
 	      "                    fill (transactions of puts in key order), grant, attach\n"
-	      "                    (a key to each lease), keepalive\n"
+	      "                    (a key to each lease), keepalive, serializable (as range)\n"
 	      "  --connections N   (64)\n"
 	      "  --seconds S, --requests N   whichever comes first (2 s)\n"
 	      "  --rate R          requests a second; without: as many as are answered\n"

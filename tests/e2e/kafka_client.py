@@ -215,9 +215,50 @@ def a_refused_login_is_told(probe):
     expect("wrong" not in re.sub("went wrong", "", output), "the password is in the log:\n%s", output)
 
 
+def the_loss_of_brokers_is_borne(probe):
+    """Killed, ended in order and paused, the leader of the log's partition each time."""
+    kafka = probe.kafka
+    probe.succeed("prepare", replication_factor=3)
+    expect(kafka.topic_config(PREFIX + "commits")["min.insync.replicas"] == "2", "min.insync.replicas is not 2")
+    running = subprocess.Popen(probe.command("endure", {"replication_factor": 3}), stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        while running.stdout.readline() != "begun\n":
+            expect(running.poll() is None, "it has ended")
+        for end, begin in ((kafka.kill, kafka.restart), (kafka.terminate, kafka.restart), (kafka.pause, kafka.resume)):
+            leader = kafka.leader_of(PREFIX + "commits")
+            end(leader)
+            poll(lambda: kafka.leader_of(PREFIX + "commits") not in (None, leader), VOTE_LIMIT_SEC, "another leader")
+            before = kafka.end_offset(PREFIX + "commits")
+            poll(lambda: kafka.end_offset(PREFIX + "commits") > before + 100, VOTE_LIMIT_SEC, "more appends")
+            begin(leader)
+            poll(lambda: kafka.in_sync(PREFIX + "commits") == [0, 1, 2], VOTE_LIMIT_SEC, "three in sync")
+        output = running.communicate("stop\n", timeout=PROBE_LIMIT_SEC)[0]
+        expect(running.returncode == 0, "it failed:\n%s", output)
+        for line in output.splitlines():
+            if "appends" in line or "longest" in line:
+                print("    " + line)
+    finally:
+        running.kill()
+        running.wait()
+        running.stdin.close()
+        running.stdout.close()
+
+
+def too_few_replicas_are_refused(probe):
+    """With as many brokers as there must be replicas, the command that is printed mends it."""
+    kafka, prefix = probe.kafka, "few_"
+    expect(probe.run("prepare", prefix=prefix)[0] == 0, "it does not start")
+    output = probe.refuse("check", "topic few_commits: it has 1 replica, must have at least 3 "
+                          "(kafkacache.topic.replication.factor): echo '{\"version\":1",
+                          "kafka-reassign-partitions.sh --bootstrap-server", prefix=prefix, replication_factor=3)
+    expect(re.search(r'"replicas":\[[012],[012],[012]\]', output), "no brokers are named:\n%s", output)
+
+
 PLAIN = [topics_are_made_and_found_again, the_log_works, the_tables_work, the_election_works,
          a_killed_leader_is_followed, wrong_settings_are_refused, wrong_shapes_are_refused, a_lost_topic_is_noticed,
          nobody_answers]
+MANY = [the_loss_of_brokers_is_borne, too_few_replicas_are_refused]
 SECURE = [a_refused_login_is_told, the_least_rights_are_enough]
 
 
@@ -228,11 +269,12 @@ def main():
     parser.add_argument("probe", metavar="PROBE")
     options = parser.parse_args()
     passed = failed = 0
-    for tests, security in ((PLAIN, {}), (SECURE, {"sasl": True, "tls": True, "users": {USER: PASSWORD}})):
+    for tests, kind in ((PLAIN, {}), (SECURE, {"sasl": True, "tls": True, "users": {USER: PASSWORD}}),
+                        (MANY, {"brokers": 3})):
         tests = [test for test in tests if not options.test or any(name in test.__name__ for name in options.test)]
         if not tests:
             continue
-        with KafkaCluster(version=options.kafka, **security) as kafka:
+        with KafkaCluster(version=options.kafka, **kind) as kafka:
             for test in tests:
                 try:
                     test(Probe(options.probe, kafka))

@@ -27,14 +27,14 @@ RESERVED = {
     "acks": "1", "enable.idempotence": "false", "max.in.flight": "1", "retries": "3", "auto.offset.reset": "earliest",
     "enable.auto.commit": "true", "isolation.level": "read_committed", "transactional.id": "x",
     "transaction.timeout.ms": "1000", "message.timeout.ms": "1000", "partition.assignment.strategy": "range",
-    "allow.auto.create.topics": "true", "group.instance.id": "x", "client.id": "x", "bogus.property": "1",
+    "allow.auto.create.topics": "true", "group.instance.id": "x", "bogus.property": "1",
     "message.max.bytes": "1000",
 }
 
 
 def commits_settings():
     return {"cleanup.policy": "delete", "retention.ms": -1, "retention.bytes": -1,
-            "message.timestamp.type": "LogAppendTime", "unclean.leader.election.enable": "false",
+            "message.timestamp.type": "LogAppendTime", "min.insync.replicas": 1, "unclean.leader.election.enable": "false",
             "max.message.bytes": 4 << 20}
 
 
@@ -370,7 +370,8 @@ def a_database_of_a_server_alone_is_refused(world):
     expect(alone.wait() == 0, "the server alone ended with %s", alone.returncode)
     node = Node(world, prefix)
     node.settings["kafkacache.data.dir"] = data
-    node.refuse(BAD_DATA, "written by a server without Kafka")
+    node.refuse(BAD_DATA, "the database belongs to a server without Kafka",
+                "give this node another data directory, or remove kafkacache.bootstrap.servers to go on without Kafka")
     node.settings["kafkacache.data.dir"] = node.data
     node.start()
     node.stop()

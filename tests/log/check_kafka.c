@@ -36,7 +36,7 @@ enum {
 /* Numbers of requests in Kafka's protocol. */
 enum { API_PRODUCE = 0, API_FETCH = 1, API_LIST_OFFSETS = 2, API_INIT_PRODUCER_ID = 22, API_END_TXN = 26 };
 
-static const char *const TOPICS[] = {"t_commits", "t_kv",         "t_leases",     "t_auth",
+static const char *const TOPICS[] = {"t_commits",    "t_kv",         "t_leases",     "t_auth",
                                      "t_auth_users", "t_auth_roles", "t_timestamps", "t_election"};
 
 struct fixture {
@@ -45,7 +45,7 @@ struct fixture {
 	struct kafka_options options;
 	struct kafka *kafka;
 	struct log *log;
-	_Atomic int done[TAGS];           /* times that each tag was told */
+	_Atomic int done[TAGS]; /* times that each tag was told */
 	_Atomic enum status_code told[TAGS];
 	atomic_int done_count;
 };
@@ -74,7 +74,7 @@ static struct kafka_options make_options(void)
 		.node_name = "node",
 		.replication_factor = 1,
 		.init_timeout_ms = 5000,
-		.timeout_ms = 3000,
+		.timeout_ms = 2000,
 		.append_timeout_ms = APPEND_TIMEOUT_MS,
 		.max_record_bytes = MAX_RECORD_BYTES,
 	};
@@ -319,7 +319,8 @@ START_TEST(who_cannot_be_reached_is_named_after_the_time_out)
 	ck_assert_int_eq(kafka_report(kafka, &out), STATUS_NO_KAFKA);
 	buf_append_byte(&out, '\0');
 	ck_assert_ptr_nonnull(strstr((const char *)out.data, "127.0.0.1:1: no answer"));
-	ck_assert_ptr_nonnull(strstr((const char *)out.data, "--topic t_ --resource-pattern-type prefixed"));
+	ck_assert_ptr_nonnull(
+		strstr((const char *)out.data, "--topic t_ --resource-pattern-type prefixed"));
 	buf_release(&out);
 	kafka_close(kafka);
 }
@@ -458,9 +459,9 @@ START_TEST(errors_that_pass_are_not_told)
 {
 	append(0);
 	wait_done(1);
-	rd_kafka_mock_push_request_errors(fixture.mock, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
-	                                  RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
-	                                  RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT);
+	rd_kafka_mock_push_request_errors(
+		fixture.mock, API_PRODUCE, 3, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+		RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION, RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT);
 	for (uint64_t i = 1; i < 100; i++)
 		append(i);
 	wait_done(100);
@@ -549,7 +550,8 @@ START_TEST(a_full_queue_refuses)
 	wait_done((int)taken);
 	ck_assert_int_eq(log_append(fixture.log, data, 1, taken), STATUS_OK);
 	/* Larger than any that the topic takes. */
-	ck_assert_int_eq(log_append(fixture.log, data, 2 * (size_t)MAX_RECORD_BYTES, 0), STATUS_REQUEST_TOO_LARGE);
+	ck_assert_int_eq(log_append(fixture.log, data, 2 * (size_t)MAX_RECORD_BYTES, 0),
+	                 STATUS_REQUEST_TOO_LARGE);
 }
 END_TEST
 
@@ -568,7 +570,8 @@ START_TEST(fetching_goes_on_when_the_range_was_right_after_all)
 {
 	append(0);
 	expect_records(1, 1, 0);
-	rd_kafka_mock_push_request_errors(fixture.mock, API_FETCH, 2, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+	rd_kafka_mock_push_request_errors(fixture.mock, API_FETCH, 2,
+	                                  RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
 	                                  RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE);
 	for (uint64_t i = 1; i < 10; i++)
 		append(i);
@@ -682,7 +685,8 @@ START_TEST(a_writer_that_was_fenced_says_so_until_it_takes_again)
 	ck_assert_int_eq(tables_take(tables, CLUSTER_ID), STATUS_OK);
 	ck_assert_int_eq(tables_begin(tables), STATUS_OK);
 	ck_assert_int_eq(tables_put(tables, TABLE_KV, "a", 1, "x", 1), STATUS_OK);
-	rd_kafka_mock_push_request_errors(fixture.mock, API_END_TXN, 1, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH);
+	rd_kafka_mock_push_request_errors(fixture.mock, API_END_TXN, 1,
+	                                  RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH);
 	ck_assert_int_eq(tables_commit(tables), STATUS_FENCED);
 	ck_assert_int_eq(tables_begin(tables), STATUS_FENCED);
 	ck_assert_int_eq(tables_put(tables, TABLE_KV, "a", 1, "x", 1), STATUS_FENCED);
@@ -766,7 +770,8 @@ END_TEST
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("kafka");
-	TCase *settings = tcase_create("settings"), *log = tcase_create("log"), *rest = tcase_create("tables");
+	TCase *settings = tcase_create("settings"), *log = tcase_create("log"),
+	      *rest = tcase_create("tables");
 
 	tcase_add_loop_test(settings, a_property_is_taken_or_refused_with_the_reason, 0,
 	                    sizeof PROPERTIES / sizeof *PROPERTIES);

@@ -6,10 +6,13 @@
  *     kafka_probe SERVERS PREFIX COMMAND [name=value]...
  *
  * prepare, check and report print what came of the function of that name; log,
- * tables and election are tests of their own, on topics that prepare made. Options
+ * tables and election are tests of their own, on topics that prepare made. endure
+ * appends until a line comes in, whatever happens to the brokers meanwhile; vote takes
+ * part in the election until it is killed. Options
  * named as fields of struct kafka_options set these, all others are properties.
  */
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -17,6 +20,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/logger.h"
@@ -106,8 +110,8 @@ static void append_and_read(struct log *log, int count, int in_flight)
 			in_order &= number_of(records[i].data) == (uint64_t)read++;
 	}
 	begun = clock_us() - begun;
-	snprintf(text, sizeof text, "%d records, %d in flight, in order: %d/s, %d us each, cpu %d us each", count,
-	         in_flight, (int)((int64_t)count * 1000000 / begun), (int)(begun / count),
+	snprintf(text, sizeof text, "%d records, %d in flight, in order: %d/s, %d us each, cpu %d us each",
+	         count, in_flight, (int)((int64_t)count * 1000000 / begun), (int)(begun / count),
 	         (int)((cpu_ms() - cpu) * 1000 / count));
 	expect_at(read == count && in_order, text);
 }
@@ -241,6 +245,99 @@ static void test_log(struct kafka *kafka)
 	test_beyond_end(kafka, end);
 }
 
+/* --- while brokers come and go --- */
+
+enum { TAGS_MAX = 4000000, ENDURE_IN_FLIGHT = 64 };
+
+struct fate {
+	atomic_uchar told; /* times */
+	atomic_uchar code; /* enum status_code */
+	unsigned char read;
+};
+
+static struct fate fates[TAGS_MAX];
+static atomic_uint told_count;
+
+static void note_fate(void *arg, uint64_t tag, enum status_code status)
+{
+	(void)arg;
+	atomic_fetch_add(&fates[tag].told, 1);
+	atomic_store(&fates[tag].code, (unsigned char)status);
+	atomic_fetch_add(&told_count, 1);
+}
+
+static bool line_is_in(void)
+{
+	struct pollfd fd = {.fd = STDIN_FILENO, .events = POLLIN};
+
+	return poll(&fd, 1, 0) == 1;
+}
+
+/* What was confirmed must have been read, all in order, and every append be told of once. */
+static void judge(uint64_t sent)
+{
+	uint64_t lost = 0, twice = 0, untold = 0, failures = 0;
+
+	for (uint64_t i = 0; i < sent; i++) {
+		lost += fates[i].code == STATUS_OK && fates[i].read == 0;
+		twice += fates[i].read > 1;
+		untold += fates[i].told != 1;
+		failures += fates[i].code != STATUS_OK;
+	}
+	printf("%d appends, %d timed out, %d read twice\n", (int)sent, (int)failures, (int)twice);
+	expect(sent > 1000);
+	expect(lost == 0);
+	expect(untold == 0);
+	expect(twice == 0);
+}
+
+static void endure(struct kafka *kafka)
+{
+	struct log_record records[RECORDS_MAX];
+	int64_t last_ms, gap_ms = 0, deadline = INT64_MAX;
+	int64_t first, after = 0;
+	enum status_code code = STATUS_OK;
+	uint64_t sent = 0, newest = 0;
+	bool in_order = true;
+	struct log *log;
+	size_t got;
+
+	expect(kafka_log_open(kafka, 0, &log) == STATUS_OK);
+	expect(log_bounds(log, &first, &after) == STATUS_OK && after == 1);
+	log_listen(log, note_fate, NULL);
+	printf("begun\n");
+	fflush(stdout);
+	last_ms = clock_ms();
+	while (code == STATUS_OK && clock_ms() < deadline) {
+		if (deadline == INT64_MAX && (line_is_in() || sent == TAGS_MAX))
+			deadline = clock_ms() + LIMIT_MS; /* for what is on its way */
+		if (deadline != INT64_MAX && atomic_load(&told_count) == sent && newest + 1 == sent)
+			break;
+		while (deadline == INT64_MAX && sent < TAGS_MAX &&
+		       sent - atomic_load(&told_count) < ENDURE_IN_FLIGHT &&
+		       append_number(log, sent) == STATUS_OK)
+			sent++;
+		code = log_poll(log, records, RECORDS_MAX, &got, 5);
+		for (size_t i = 0; i < got; i++) {
+			uint64_t tag = number_of(records[i].data);
+
+			in_order &= fates[tag].read > 0 || tag >= newest;
+			newest = tag > newest ? tag : newest;
+			fates[tag].read++;
+		}
+		if (got > 0) {
+			gap_ms = clock_ms() - last_ms > gap_ms ? clock_ms() - last_ms : gap_ms;
+			last_ms = clock_ms();
+		}
+		pause_ms(1);
+	}
+	expect(code == STATUS_OK);
+	printf("longest time without a record: %" PRId64 " ms\n", gap_ms);
+	expect(in_order);
+	judge(sent);
+	log_close(log);
+}
+
 /* --- tables --- */
 
 struct rows {
@@ -297,8 +394,8 @@ static void test_throughput(struct tables *tables)
 	begun = clock_ms();
 	cpu = cpu_ms();
 	rows = read_rows(tables, TABLE_KV);
-	printf("read %" PRId64 " rows in %" PRId64 " ms, cpu %" PRId64 " ms\n", rows.count, clock_ms() - begun,
-	       cpu_ms() - cpu);
+	printf("read %" PRId64 " rows in %" PRId64 " ms, cpu %" PRId64 " ms\n", rows.count,
+	       clock_ms() - begun, cpu_ms() - cpu);
 	expect(rows.count == ROWS && rows.sum == (int64_t)ROWS * (ROWS - 1) / 2);
 }
 
@@ -442,6 +539,8 @@ static int run(struct kafka *kafka, const char *command)
 		test_tables(kafka);
 	else if (strcmp(command, "election") == 0)
 		test_election(kafka);
+	else if (strcmp(command, "endure") == 0)
+		endure(kafka);
 	else if (strcmp(command, "vote") == 0)
 		take_part(kafka);
 	else

@@ -597,8 +597,9 @@ static void run_round(struct world *world)
 		drop_some_rows(world, &world->witness);
 	restore_and_check(world, &fx);
 	if (prng_chance(&world->prng, 50)) {
+		fixture_close(&fx);
 		fixture_close(&world->live[at]);
-		world->live[at] = fx;
+		open_at(&world->live[at], fx.dir, NULL);
 		return;
 	}
 	follow(world, &fx);
