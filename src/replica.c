@@ -255,13 +255,19 @@ static bool holds_never(struct election *election)
 	return false;
 }
 
+static void stand_never(struct election *election, bool stands)
+{
+	(void)election;
+	(void)stands;
+}
+
 static void do_nothing(struct election *election)
 {
 	(void)election;
 }
 
 /* For a node that must not lead. */
-static const struct election_ops NO_ELECTION = {holds_never, do_nothing, do_nothing};
+static const struct election_ops NO_ELECTION = {holds_never, stand_never, do_nothing, do_nothing};
 static struct election no_election = {&NO_ELECTION};
 
 enum status_code replica_join(struct replica *replica, void (*give_up)(void *arg), void *arg,

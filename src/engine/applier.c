@@ -85,6 +85,7 @@ static void publish(struct engine *engine)
 	atomic_store(&engine->cluster_id, state->cluster_id);
 	atomic_store(&engine->owner, state->owner);
 	atomic_store(&engine->owner_member, state->owner_member);
+	atomic_store(&engine->covered_offset, state->covered_offset);
 	atomic_store(&engine->level, (uint32_t)state->level);
 	atomic_store(&engine->term, state->term);
 	atomic_store(&engine->compact_revision, state->compact_revision);

@@ -15,13 +15,21 @@ enum {
 	SHORT_LOG_MS = 30 * 1000,
 	/* Removed rows may leave the tables unseen after twice that (delete.retention.ms). */
 	REBUILD_MAX_MS = 30 * 60 * 1000,
-	/* Rows that do not agree with their marker were read while they changed; not for ever. */
-	REBUILD_TRIES = 20,
+	/* Rows that do not agree with their marker were read while they changed, or from a broker that did
+	   not know of all of them yet; not for ever. */
+	REBUILD_TRIES = 200,
 };
 
 #define KEEP_OR_DELETE                                                                                         \
 	"find out what became of the topics; when what is there now is to be kept, delete this node's data "   \
 	"directory and start it again"
+
+/* Where tables are there without their log, an empty directory would only be built from them again. */
+#define RESTORE_OR_BEGIN_ANEW                                                                                  \
+	"restore the topics; or, to give up what is in them, delete all of them and the data directory of "    \
+	"every node, and start anew"
+
+#define RESTORE "restore the topics, or start from a node that still has its data directory"
 
 static enum status_code refuse(const char *found, int64_t position, int64_t first, int64_t end,
                                const char *advice)
@@ -33,13 +41,13 @@ static enum status_code refuse(const char *found, int64_t position, int64_t firs
 
 /* The log is shorter than it must be: a broker may not know better yet. */
 static enum status_code wait_for_log(struct boot *boot, int64_t now_ms, const char *found, int64_t position,
-                                     int64_t first, int64_t end)
+                                     int64_t first, int64_t end, const char *advice)
 {
 	if (boot->short_since_ms == 0)
 		boot->short_since_ms = now_ms;
 	if (now_ms < boot->short_since_ms + SHORT_LOG_MS)
 		return STATUS_BUSY;
-	return refuse(found, position, first, end, KEEP_OR_DELETE);
+	return refuse(found, position, first, end, advice);
 }
 
 /* Whether the record at the node's position is the one that it has applied. */
@@ -67,23 +75,28 @@ static enum status_code look_at_position(struct boot *boot, const struct store_s
 {
 	if (state->applied_offset >= end)
 		return wait_for_log(boot, now_ms, "the log ends before what this node has applied",
-		                    state->applied_offset, first, end);
+		                    state->applied_offset, first, end, KEEP_OR_DELETE);
 	return state->applied_offset >= first ? compare_record(state, log, first, end) : STATUS_OK;
 }
 
 static enum status_code plan_rebuild(struct boot *boot, const Pb__Marker *marker, int64_t position, int64_t first,
                                      int64_t end, int64_t now_ms)
 {
+	/* From nothing, where the log has everything. */
+	if (marker == NULL && first == 1) {
+		boot->rebuild = true;
+		return STATUS_OK;
+	}
 	if (marker == NULL)
-		return refuse("the log begins behind this node's position, and there is no checkpoint to go by",
-		              position, first, end,
-		              "restore the topics, or start from a node that still has its data directory");
+		return wait_for_log(boot, now_ms,
+		                    "the log begins behind this node's position, and there is no checkpoint to go by",
+		                    position, first, end, RESTORE);
 	if (marker->offset + 1 < first)
-		return refuse("the log begins behind the newest checkpoint", marker->offset, first, end,
-		              "restore the topics, or start from a node that still has its data directory");
+		return wait_for_log(boot, now_ms, "the log begins behind the newest checkpoint", marker->offset, first,
+		                    end, RESTORE);
 	if (marker->offset >= end)
 		return wait_for_log(boot, now_ms, "the log ends before the newest checkpoint", marker->offset, first,
-		                    end);
+		                    end, RESTORE_OR_BEGIN_ANEW);
 	boot->rebuild = true;
 	boot->marker_offset = marker->offset;
 	return STATUS_OK;
@@ -182,10 +195,9 @@ static enum status_code begin_again(struct rebuild *rebuild)
 	rebuild->restore = NULL;
 	rebuild->stage = REBUILD_BEGIN;
 	if (++rebuild->tries < REBUILD_TRIES)
-		return STATUS_BUSY;
+		return STATUS_NO_KAFKA; /* after a moment */
 	logger_error("boot", "the tables do not become what their newest marker says they are",
-	             LOG_STR("advice", "restore the topics, or start from a node that still has its data directory"),
-	             LOG_END);
+	             LOG_STR("advice", RESTORE), LOG_END);
 	return STATUS_BAD_LOG;
 }
 
@@ -194,7 +206,7 @@ static enum status_code begin(struct rebuild *rebuild, int64_t now_ms)
 	enum status_code status = marker_read(&rebuild->marker, rebuild->tables);
 
 	if (status == STATUS_OK && rebuild->marker.pb == NULL)
-		return STATUS_BAD_LOG;
+		return restore_nothing(rebuild->dir);
 	if (status == STATUS_OK)
 		status = restore_begin(rebuild->dir, rebuild->vfs, &rebuild->restore);
 	if (status != STATUS_OK)

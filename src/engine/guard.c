@@ -59,8 +59,12 @@ static void look(struct guard *guard, int64_t now_ms)
 	offset = engine->place_offset;
 	hash = engine->place_record;
 	pthread_mutex_unlock(&engine->place_lock);
-	if (offset == 0 || log_bounds(engine->log, &first, &end) != STATUS_OK)
+	if (offset == 0)
 		return;
+	if (log_bounds(engine->log, &first, &end) != STATUS_OK) {
+		guard->check_ms = now_ms; /* there may be more to say than that it did not answer */
+		return;
+	}
 	if (offset < end) {
 		guard->short_since_ms = 0;
 		if (offset >= first)
@@ -71,6 +75,13 @@ static void look(struct guard *guard, int64_t now_ms)
 		guard->short_since_ms = now_ms;
 	if (now_ms >= guard->short_since_ms + SHORT_LOG_MS)
 		refuse(guard, offset, "the log ends before what this node has applied");
+}
+
+/* All nodes look at the same moments: one that refuses renewals while the leader
+ * goes on ending leases would do harm. */
+static void plan_check(struct guard *guard, int64_t now_ms, bool soon)
+{
+	guard->check_ms = now_ms + (soon ? CHECK_AGAIN_MS : CHECK_MS - clock_wall_ms() % CHECK_MS);
 }
 
 static void check(struct guard *guard, int64_t now_ms)
@@ -90,7 +101,7 @@ static void check(struct guard *guard, int64_t now_ms)
 		logger_info("guard", "Kafka is set up as it must be again", LOG_END);
 	}
 	buf_release(&why);
-	guard->check_ms = now_ms + (engine->log_fault != NULL ? CHECK_AGAIN_MS : CHECK_MS);
+	plan_check(guard, now_ms, engine->log_fault != NULL);
 }
 
 void guard_turn(struct guard *guard, int64_t now_ms)
@@ -126,7 +137,7 @@ enum status_code guard_start(struct engine *engine)
 		return STATUS_NO_MEMORY;
 	guard->engine = engine;
 	guard->look_ms = clock_ms() + LOOK_MS;
-	guard->check_ms = clock_ms() + CHECK_MS;
+	plan_check(guard, clock_ms(), false);
 	buf_init(&guard->record);
 	engine->guard = guard;
 	if (engine->cluster.manual)

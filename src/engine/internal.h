@@ -148,6 +148,7 @@ struct engine {
 	_Atomic bool checkpoint_requested, check_requested; /* the latter of the guard */
 	_Atomic uint64_t owner, owner_member; /* of the term */
 	_Atomic uint64_t state_hash;
+	_Atomic int64_t covered_offset; /* of the newest checkpoint that the log tells of */
 	_Atomic uint32_t level;  /* the format of records in force */
 	_Atomic int64_t applied_ms;   /* when a record was applied last, on clock_ms's scale */
 	_Atomic int64_t confirmed_ms; /* when the log confirmed one of this node's last */

@@ -38,6 +38,8 @@ enum {
 	RETRY_MS = 1000,
 	/* A record of the leader's own that is acknowledged within a second keeps lease time going. */
 	HEARTBEAT_MS = 300,
+	/* One who cannot do his duties for so long lets another have the office. */
+	UNFIT_MS = 3000,
 	/* Votes that have not come by then are of nodes that are away. */
 	VOTES_MS = 3000,
 };
@@ -49,6 +51,7 @@ struct leader {
 	struct reader *reader;
 	enum stage stage;
 	int64_t again_ms; /* IDLE: not before then */
+	int64_t unfit_since_ms; /* nothing can be written here, or should be; 0: it can */
 	struct own_record claim, barrier, covered, heartbeat, ask, verdict, level;
 
 	struct marker newest;
@@ -168,6 +171,11 @@ static bool check(struct leader *leader, int64_t now_ms)
 		return false;
 	}
 	note_marker(leader);
+	/* A broker that was just started may not know yet how far a table goes. */
+	if (atomic_load(&leader->newest_offset) < atomic_load(&engine->covered_offset)) {
+		step_down(leader, now_ms, "the tables do not show their newest checkpoint yet");
+		return false;
+	}
 	leader->newest_confirmed = false;
 	leader->previous_offset = 0;
 	leader->covered_said = leader->newest.pb == NULL;
@@ -378,9 +386,30 @@ static bool lead(struct leader *leader, int64_t now_ms)
 	return false;
 }
 
+/* A node whose disk is full, say, can lead nobody: others may be well. */
+static bool is_unfit(struct leader *leader, int64_t now_ms)
+{
+	struct engine *engine = leader->engine;
+
+	if (engine_log_fault(engine) == NULL) {
+		if (leader->unfit_since_ms != 0)
+			election_stand(engine->cluster.election, true);
+		leader->unfit_since_ms = 0;
+		return false;
+	}
+	if (leader->unfit_since_ms == 0)
+		leader->unfit_since_ms = now_ms;
+	if (now_ms < leader->unfit_since_ms + UNFIT_MS)
+		return false;
+	election_stand(engine->cluster.election, false);
+	if (leader->stage != STAGE_IDLE)
+		step_down(leader, now_ms, "this node cannot write");
+	return true;
+}
+
 bool leader_turn(struct leader *leader, int64_t now_ms)
 {
-	if (atomic_load(&leader->engine->verdict) != STATUS_OK)
+	if (atomic_load(&leader->engine->verdict) != STATUS_OK || is_unfit(leader, now_ms))
 		return false;
 	switch (leader->stage) {
 	case STAGE_IDLE:

@@ -155,6 +155,8 @@ static enum status_code append_request(struct engine *engine, const ProtobufCMes
 
 	if (!may_propose(engine, request))
 		return STATUS_NOT_READY;
+	if (atomic_load_explicit(&engine->log_fault, memory_order_relaxed) != NULL)
+		return STATUS_TIMEOUT;
 	pb__record__init(&rec);
 	status = record_set_request(&rec, request);
 	if (status != STATUS_OK)

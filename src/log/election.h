@@ -13,6 +13,7 @@ struct election;
 
 struct election_ops {
 	bool (*holds)(struct election *election);
+	void (*stand)(struct election *election, bool stands);
 	void (*resign)(struct election *election);
 	void (*close)(struct election *election);
 };
@@ -26,6 +27,13 @@ struct election {
 static inline bool election_holds(struct election *election)
 {
 	return election->ops->holds(election);
+}
+
+/* Whether this node wants to lead, as it does at first. One that cannot do what a
+ * leader has to lets others have it, soon. Any thread. */
+static inline void election_stand(struct election *election, bool stands)
+{
+	election->ops->stand(election, stands);
 }
 
 /* Gives it up so that another node gets it at once; takes part no more. */

@@ -6,11 +6,13 @@
  */
 #include "log/kafka.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/logger.h"
@@ -20,6 +22,7 @@
 enum {
 	ERRSTR_BYTES = 512,
 	WARN_INTERVAL_MS = 2000, /* an outage makes every connection complain for as long as it lasts */
+	ADVICE_INTERVAL_MS = 30000,
 	WATERMARK_SLICE_MS = 1000,
 };
 
@@ -41,7 +44,8 @@ struct setting {
 static const struct setting DEFAULTS[] = {
 	{FOR_ALL, "socket.nagle.disable", "true"}, /* 40 ms per request otherwise */
 	{FOR_ALL, "socket.keepalive.enable", "true"},
-	{FOR_ALL, "log.connection.close", "false"}, /* brokers close idle ones: not an event */
+	{FOR_ALL & ~FOR(ADMIN), "log.connection.close",
+         "false"}, /* brokers close idle ones: not an event */
 	{FOR_ALL, "reconnect.backoff.ms", "20"},
 	{FOR_ALL, "reconnect.backoff.max.ms", "500"},
 	{FOR_ALL, "retry.backoff.ms", "20"},
@@ -65,7 +69,7 @@ static const struct setting DEFAULTS[] = {
 	{FOR(READER), "queued.max.messages.kbytes", "262144"},
 	{FOR(READER), "fetch.message.max.bytes", "8388608"},
 	{FOR(VOTER), "session.timeout.ms", "10000"},
-	{FOR(VOTER), "heartbeat.interval.ms", "2000"},
+	{FOR(VOTER), "heartbeat.interval.ms", "1000"},
 };
 
 /* None of these can be given by the user. */
@@ -205,6 +209,15 @@ static bool is_jks(const char *path)
 	return is;
 }
 
+/* librdkafka's own message does not name the file. "probe" is no file. */
+static bool is_file(const char *name, const char *value)
+{
+	size_t len = strlen(name), end = strlen(".location");
+
+	return strncmp(name, "ssl.", 4) == 0 && len > end && strcmp(name + len - end, ".location") == 0 &&
+	       *value != '\0' && strcmp(value, "probe") != 0;
+}
+
 enum status_code kafka_check_property(const char *name, const char *value, struct buf *why)
 {
 	char errstr[ERRSTR_BYTES];
@@ -231,6 +244,10 @@ enum status_code kafka_check_property(const char *name, const char *value, struc
 			"%s is a JKS file; make a PKCS#12 of it: keytool -importkeystore -srckeystore %s "
 			"-destkeystore %s.p12 -deststoretype PKCS12",
 			value, value, value);
+		return STATUS_BAD_CONFIG;
+	}
+	if (is_file(name, value) && access(value, R_OK) != 0) {
+		buf_printf(why, "cannot read %s: %s", value, strerror(errno));
 		return STATUS_BAD_CONFIG;
 	}
 	/* In Java's client this means none; here the default would silently stay. */
@@ -289,6 +306,28 @@ bool kafka_last_failure(struct kafka *kafka, char *text, size_t size)
 	refused = kafka->refused;
 	pthread_mutex_unlock(&kafka->lock);
 	return refused;
+}
+
+void kafka_note_refusal(struct kafka *kafka, rd_kafka_resp_err_t err)
+{
+	int64_t now = clock_ms();
+	bool say;
+
+	if (err != RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED &&
+	    err != RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED &&
+	    err != RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED &&
+	    err != RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED)
+		return;
+	pthread_mutex_lock(&kafka->lock);
+	say = kafka->advised_ms == 0 || now - kafka->advised_ms >= ADVICE_INTERVAL_MS;
+	if (say)
+		kafka->advised_ms = now;
+	pthread_mutex_unlock(&kafka->lock);
+	if (say)
+		logger_error(
+			"kafka", "a right is missing", LOG_STR("why", rd_kafka_err2str(err)),
+			LOG_STR("advice",
+		                "ketad --check-config tells which one, and the command that gives it"));
 }
 
 static void log_line(const rd_kafka_t *rk, int level, const char *facility, const char *text)

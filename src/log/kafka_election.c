@@ -6,17 +6,27 @@
  * the one that has it.
  *
  * A thread polls, for librdkafka calls us nowhere else, and leaves the group when it is told to.
+ *
+ * librdkafka 2.0.2 must not be ended between the answers to its first JoinGroup and its first
+ * SyncGroup: its assignor would free a state that it does not have yet, and abort.
  */
 #include "log/kafka.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/clock.h"
 #include "base/logger.h"
 #include "log/kafka_internal.h"
 
-enum { POLL_MS = 500 };
+enum {
+	POLL_MS = 500,
+	STATISTICS_MS = 200,  /* by which the thread learns that the group is joined */
+	JOIN_LIMIT_MS = 5000, /* that a close waits for that */
+};
 
 struct kafka_election {
 	struct election base;
@@ -25,7 +35,9 @@ struct kafka_election {
 	rd_kafka_queue_t *queue; /* the consumer's, to end a waiting poll */
 	pthread_t thread;
 	atomic_bool holds;
+	atomic_bool unwilling; /* see election_stand */
 	atomic_bool resigned;
+	atomic_bool joined; /* at least once */
 };
 
 static void set_holds(struct kafka_election *election, bool holds)
@@ -56,9 +68,11 @@ static void rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_pa
 	struct kafka_election *election = client->owner;
 	rd_kafka_error_t *error;
 
+	atomic_store(&election->joined, true);
 	if (err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
 		assign_idle(rk, partitions);
-		if (partitions->cnt > 0 && !atomic_load(&election->resigned))
+		if (partitions->cnt > 0 && !atomic_load(&election->resigned) &&
+		    !atomic_load(&election->unwilling))
 			set_holds(election, true);
 		return;
 	}
@@ -72,17 +86,53 @@ static void rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_pa
 	}
 }
 
+static void note_statistics(void *owner, const char *json)
+{
+	if (strstr(json, "\"join_state\":\"steady\"") != NULL)
+		atomic_store(&((struct kafka_election *)owner)->joined, true);
+}
+
+static void subscribe(struct kafka_election *election)
+{
+	rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_resp_err_t err;
+
+	rd_kafka_topic_partition_list_add(topics, election->client.kafka->topics[TOPIC_ELECTION],
+	                                  RD_KAFKA_PARTITION_UA);
+	err = rd_kafka_subscribe(election->rk, topics);
+	rd_kafka_topic_partition_list_destroy(topics);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		logger_error("kafka", "election", LOG_STR("why", rd_kafka_err2str(err)));
+}
+
 static void *run(void *arg)
 {
 	struct kafka_election *election = arg;
+	bool stands = false;
+	int64_t resigned_ms = 0;
 
-	while (!atomic_load(&election->resigned)) {
-		rd_kafka_message_t *message = rd_kafka_consumer_poll(election->rk, POLL_MS);
+	for (;;) {
+		bool resigned = atomic_load(&election->resigned);
+		rd_kafka_message_t *message;
 
+		if (resigned && resigned_ms == 0)
+			resigned_ms = clock_ms();
+		if (resigned &&
+		    (atomic_load(&election->joined) || clock_ms() >= resigned_ms + JOIN_LIMIT_MS))
+			break;
+		if (stands == atomic_load(&election->unwilling)) {
+			stands = !stands;
+			if (stands)
+				subscribe(election);
+			else
+				rd_kafka_unsubscribe(election->rk);
+		}
+		message = rd_kafka_consumer_poll(election->rk, resigned ? STATISTICS_MS : POLL_MS);
 		if (message == NULL)
 			continue;
 		if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR)
 			logger_warn("kafka", "election", LOG_STR("why", rd_kafka_message_errstr(message)));
+		kafka_note_refusal(election->client.kafka, message->err);
 		rd_kafka_message_destroy(message);
 	}
 	/* Leaves the group, so that nobody waits for our session's end. */
@@ -94,6 +144,17 @@ static void *run(void *arg)
 static bool holds(struct election *base)
 {
 	return atomic_load(&((struct kafka_election *)base)->holds);
+}
+
+static void stand(struct election *base, bool stands)
+{
+	struct kafka_election *election = (struct kafka_election *)base;
+
+	if (atomic_exchange(&election->unwilling, !stands) == !stands)
+		return;
+	if (!stands)
+		set_holds(election, false);
+	rd_kafka_queue_yield(election->queue);
 }
 
 static void resign(struct election *base)
@@ -119,6 +180,7 @@ static void close_election(struct election *base)
 
 static const struct election_ops election_kafka = {
 	.holds = holds,
+	.stand = stand,
 	.resign = resign,
 	.close = close_election,
 };
@@ -126,6 +188,7 @@ static const struct election_ops election_kafka = {
 static rd_kafka_t *make_voter(struct kafka *kafka, struct kafka_client *client)
 {
 	char errstr[512];
+	char interval[16];
 	rd_kafka_conf_t *conf = kafka_conf_new(kafka, KAFKA_VOTER, errstr);
 
 	if (conf == NULL) {
@@ -133,41 +196,25 @@ static rd_kafka_t *make_voter(struct kafka *kafka, struct kafka_client *client)
 		return NULL;
 	}
 	rd_kafka_conf_set_rebalance_cb(conf, rebalance);
+	snprintf(interval, sizeof interval, "%d", STATISTICS_MS);
+	rd_kafka_conf_set(conf, "statistics.interval.ms", interval, NULL, 0);
 	return kafka_handle_new(client, KAFKA_VOTER, conf);
-}
-
-static rd_kafka_resp_err_t subscribe(rd_kafka_t *rk, const char *topic)
-{
-	rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_resp_err_t err;
-
-	rd_kafka_topic_partition_list_add(topics, topic, RD_KAFKA_PARTITION_UA);
-	err = rd_kafka_subscribe(rk, topics);
-	rd_kafka_topic_partition_list_destroy(topics);
-	return err;
 }
 
 enum status_code kafka_election_open(struct kafka *kafka, struct election **out)
 {
 	struct kafka_election *election = calloc(1, sizeof *election);
-	rd_kafka_resp_err_t err;
 
 	if (election == NULL)
 		return STATUS_NO_MEMORY;
 	election->base.ops = &election_kafka;
-	election->client = (struct kafka_client){.kafka = kafka, .owner = election};
-	atomic_init(&election->holds, false);
-	atomic_init(&election->resigned, false);
+	election->client =
+		(struct kafka_client){.kafka = kafka, .owner = election, .stats = note_statistics};
 	election->rk = make_voter(kafka, &election->client);
 	if (election->rk == NULL)
 		goto no_handle;
 	rd_kafka_poll_set_consumer(election->rk);
 	election->queue = rd_kafka_queue_get_consumer(election->rk);
-	err = subscribe(election->rk, kafka->topics[TOPIC_ELECTION]);
-	if (err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-		logger_error("kafka", "election", LOG_STR("why", rd_kafka_err2str(err)));
-		goto failed;
-	}
 	if (pthread_create(&election->thread, NULL, run, election) != 0)
 		goto failed;
 	*out = &election->base;

@@ -57,7 +57,8 @@ struct kafka {
 	char failure[KAFKA_FAILURE_BYTES]; /* the last that a connection said */
 	bool refused;                      /* it was the broker's refusal of the login */
 	int64_t warned_ms;
-	int64_t left_out; /* warnings since */
+	int64_t left_out;   /* warnings since */
+	int64_t advised_ms; /* when it was said that a right is missing */
 };
 
 /* The opaque of a handle. */
@@ -82,6 +83,10 @@ void kafka_serve_admin(struct kafka *kafka);
 
 /* Copies what a connection said last, "" for nothing. True: the login was refused. */
 bool kafka_last_failure(struct kafka *kafka, char *text, size_t size);
+
+/* Called with any error of a request: says how to find out which right is missing, if one is. Any thread.
+ */
+void kafka_note_refusal(struct kafka *kafka, rd_kafka_resp_err_t err);
 
 /* The first and the next offset of a topic, in Kafka's numbers. STATUS_NO_KAFKA. */
 enum status_code kafka_watermarks(struct kafka *kafka, enum kafka_topic topic, int64_t *low, int64_t *high,

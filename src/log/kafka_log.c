@@ -36,6 +36,7 @@ enum {
 	BEYOND_END_MS = 30000, /* a follower that became leader has caught up by then */
 	CLOSE_FLUSH_MS = 1000,
 	READ_SLICE_MS = 100,
+	BOUNDS_LIMIT_MS = 5000,
 	ANSWER_MAX_IDLE_US = 5000000, /* a fetch is answered each half second */
 };
 
@@ -98,6 +99,7 @@ static void finish(struct kafka_log *log, struct entry *entry, rd_kafka_resp_err
 		metric_observe(METRIC_LOG_APPEND_SECONDS, clock_us() - entry->since_us);
 	else
 		logger_warn("kafka", "append not confirmed", LOG_STR("why", rd_kafka_err2str(err)));
+	kafka_note_refusal(log->kafka, err);
 	if (log->base.done != NULL)
 		log->base.done(log->base.done_arg, entry->tag,
 		               err == RD_KAFKA_RESP_ERR_NO_ERROR ? STATUS_OK : STATUS_TIMEOUT);
@@ -440,6 +442,7 @@ static void take_error(struct kafka_log *log, const rd_kafka_message_t *message)
 	metric_add(METRIC_KAFKA_ERRORS, 1);
 	logger_warn("kafka", "log cannot be read now", LOG_STR("why", rd_kafka_message_errstr(message)),
 	            LOG_I64("next_offset", log->next + 1));
+	kafka_note_refusal(log->kafka, message->err);
 }
 
 /* Takes a message over. */
@@ -541,8 +544,7 @@ static enum status_code bounds(struct log *base, int64_t *first, int64_t *end)
 {
 	struct kafka_log *log = (struct kafka_log *)base;
 	int64_t low, high;
-	enum status_code code =
-		kafka_watermarks(log->kafka, TOPIC_COMMITS, &low, &high, log->kafka->options.timeout_ms);
+	enum status_code code = kafka_watermarks(log->kafka, TOPIC_COMMITS, &low, &high, BOUNDS_LIMIT_MS);
 
 	if (code != STATUS_OK)
 		return code;

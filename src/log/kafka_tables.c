@@ -27,8 +27,10 @@ enum {
 	READ_BATCH = 1000,
 	READ_SLICE_MS = 100,
 	PUT_SLICE_MS = 10,
-	/* A reader waits that long at most for a writer that died within a transaction. */
-	TRANSACTION_TIMEOUT_MS = 60000,
+	/* The largest checkpoint must fit. A reader waits that long for a writer that died within a
+	 * transaction, but only if nobody takes the writing over before. */
+	TRANSACTION_TIMEOUT_MS = 300000,
+	WRITE_TIMEOUT_MS = 60000, /* for one step of it */
 	RETRY_MS = 100,
 };
 
@@ -86,6 +88,7 @@ static enum status_code give_up(struct kafka_tables *tables, const char *what, r
 		return STATUS_FENCED;
 	}
 	logger_warn("kafka", "tables not written", LOG_STR("at", what), LOG_STR("why", why));
+	kafka_note_refusal(tables->kafka, says_forbidden(err) ? err : fatal);
 	if (says_forbidden(err) || says_forbidden(fatal))
 		return STATUS_BAD_KAFKA;
 	return err == RD_KAFKA_RESP_ERR__TIMED_OUT ? STATUS_TIMEOUT : STATUS_NO_KAFKA;
@@ -232,7 +235,7 @@ static enum status_code put(struct tables *base, enum table table, const void *k
                             const void *value, size_t value_len)
 {
 	struct kafka_tables *tables = (struct kafka_tables *)base;
-	int64_t deadline = clock_ms() + TRANSACTION_TIMEOUT_MS;
+	int64_t deadline = clock_ms() + WRITE_TIMEOUT_MS;
 	rd_kafka_resp_err_t err;
 	char why[512];
 
@@ -256,7 +259,7 @@ static enum status_code put(struct tables *base, enum table table, const void *k
 static enum status_code commit(struct tables *base)
 {
 	struct kafka_tables *tables = (struct kafka_tables *)base;
-	int64_t deadline = clock_ms() + TRANSACTION_TIMEOUT_MS;
+	int64_t deadline = clock_ms() + WRITE_TIMEOUT_MS;
 	rd_kafka_error_t *error;
 
 	if (tables->writer == NULL)

@@ -107,6 +107,9 @@ enum status_code cluster_apply_join(struct store *st, const Pb__Record *rec)
 		.sequence = rec->sequence,
 		.level = join->level,
 	};
+	/* The row has the number of this record now: what comes after it in the same transaction must be
+	 * written, even if it is the number that the incarnation before had. */
+	st->written_sequences[member - st->members] = UINT64_MAX;
 	store_mix(st, fields, sizeof fields);
 	return STATUS_OK;
 }
@@ -129,6 +132,8 @@ enum status_code cluster_apply_covered(struct store *st, const Pb__Covered *requ
 {
 	enum status_code status;
 
+	if (request->offset > st->view.state.covered_offset)
+		st->view.state.covered_offset = request->offset;
 	sqlite3_bind_int64(st->view.stmts[SQL_FORGET_GONE_LEASES], 1, request->offset);
 	status = view_run(&st->view, SQL_FORGET_GONE_LEASES);
 	if (status == STATUS_OK)

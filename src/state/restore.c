@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "state/restore.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +40,8 @@ enum { ROW_CAP_BYTES = 1 << 30 };
 	X(SET_STATE, "UPDATE state SET applied_offset = ?1, revision = ?2, compact_revision = ?3,"             \
 	             " compacted_id = ?4, last_id = ?5, term = ?6, cluster_id = ?7, logical_bytes = ?8,"       \
 	             " keys = ?9, hash = ?10, drop_revision = ?3, owner = ?11, owner_member = ?12,"            \
-	             " level = ?13, record_hash = ?14, chain = ?15, log_kind = 'kafka', kafka_id = ?16")
+	             " level = ?13, record_hash = ?14, chain = ?15, log_kind = 'kafka', kafka_id = ?16,"       \
+	             " covered_offset = ?1")
 
 enum statement {
 #define X(name, text) S_##name,
@@ -440,23 +442,33 @@ static bool sync_file(const char *path, int flags)
 	return synced;
 }
 
+/* The file first: what lies beside it without it is nobody's. */
+static bool remove_database(const char *path, const char *dir)
+{
+	static const char *const SUFFIXES[] = {"", "-wal", "-shm", "-journal"};
+	char name[4096];
+
+	for (size_t i = 0; i < sizeof SUFFIXES / sizeof *SUFFIXES; i++) {
+		snprintf(name, sizeof name, "%s%s", path, SUFFIXES[i]);
+		if (unlink(name) != 0 && errno != ENOENT)
+			return false;
+	}
+	return sync_file(dir, O_RDONLY | O_DIRECTORY);
+}
+
+enum status_code restore_nothing(const char *dir)
+{
+	char path[4096];
+
+	snprintf(path, sizeof path, "%s/keta.db", dir);
+	return remove_database(path, dir) ? STATUS_OK : STATUS_IO_ERROR;
+}
+
 /* What the old database had beside it must not be taken for the new one's. */
 static bool move_in_place(const struct restore *restore)
 {
-	static const char *const SUFFIXES[] = {"-wal", "-shm", "-journal"};
-	char beside[4096];
-
-	if (!sync_file(restore->path, O_RDWR))
-		return false;
-	/* The old file first: a log without its database is nobody's. */
-	unlink(restore->final_path);
-	for (size_t i = 0; i < sizeof SUFFIXES / sizeof *SUFFIXES; i++) {
-		snprintf(beside, sizeof beside, "%s%s", restore->final_path, SUFFIXES[i]);
-		unlink(beside);
-	}
-	if (!sync_file(restore->dir, O_RDONLY | O_DIRECTORY))
-		return false;
-	return rename(restore->path, restore->final_path) == 0 &&
+	return sync_file(restore->path, O_RDWR) && remove_database(restore->final_path, restore->dir) &&
+	       rename(restore->path, restore->final_path) == 0 &&
 	       sync_file(restore->dir, O_RDONLY | O_DIRECTORY);
 }
 

@@ -35,6 +35,9 @@ enum status_code restore_row(struct restore *restore, bool is_lease, const uint8
  * were read while they changed; begin again. Frees 'restore' in any case. */
 enum status_code restore_finish(struct restore *restore, const Pb__Marker *marker, const char *kafka_id);
 
+/* Removes the database, which must not be open: the next one begins from nothing. */
+enum status_code restore_nothing(const char *dir);
+
 /* Gives up and removes the file. NULL is fine. */
 void restore_abort(struct restore *restore);
 

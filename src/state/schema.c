@@ -55,7 +55,7 @@ static const char DEFINITION[] =
 	" drop_revision INTEGER NOT NULL DEFAULT -1,"
 	" owner INTEGER NOT NULL DEFAULT 0, owner_member INTEGER NOT NULL DEFAULT 0,"
 	" level INTEGER NOT NULL DEFAULT 1, record_hash INTEGER NOT NULL DEFAULT 0,"
-	" chain INTEGER NOT NULL DEFAULT 0,"
+	" chain INTEGER NOT NULL DEFAULT 0, covered_offset INTEGER NOT NULL DEFAULT 0,"
 	" kafka_id TEXT NOT NULL DEFAULT '');" /* of Kafka's cluster that the log is in */
 	"INSERT INTO state (one, applied_offset, revision, compact_revision, compacted_id, last_id, term,"
 	" cluster_id, member_id, logical_bytes, keys, hash) VALUES (1, 0, 1, -1, 0, 0, 1, 0, 0, 0, 0, 0);";
@@ -74,6 +74,7 @@ static const char MIGRATION[] =
 	"ALTER TABLE state ADD COLUMN level INTEGER NOT NULL DEFAULT 1;"
 	"ALTER TABLE state ADD COLUMN record_hash INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE state ADD COLUMN chain INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE state ADD COLUMN covered_offset INTEGER NOT NULL DEFAULT 0;"
 	"ALTER TABLE state ADD COLUMN kafka_id TEXT NOT NULL DEFAULT '';"
 	"UPDATE state SET drop_revision = compact_revision;";
 

@@ -43,7 +43,7 @@ enum {
 	X(COMMIT, "COMMIT")                                                                              \
 	X(STATE, "SELECT applied_offset, revision, compact_revision, compacted_id, last_id, term,"       \
 	         " cluster_id, member_id, logical_bytes, keys, hash, drop_revision, owner,"               \
-	         " owner_member, level, record_hash, chain FROM state")                         \
+	         " owner_member, level, record_hash, chain, covered_offset FROM state")                         \
 	X(GET, "SELECT key, mod, created, version, lease, value, id, number, heads FROM current"         \
 	       " WHERE key = ?1")                                                                        \
 	X(GET_BARE, "SELECT key, mod, created, version, lease, NULL, id, number, heads FROM current"     \
@@ -101,7 +101,8 @@ enum {
 	X(SET_STATE, "UPDATE state SET applied_offset = ?1, revision = ?2, compact_revision = ?3,"       \
 	             " compacted_id = ?4, last_id = ?5, term = ?6, cluster_id = ?7, member_id = ?8,"     \
 	             " logical_bytes = ?9, keys = ?10, hash = ?11, drop_revision = ?12, owner = ?13,"    \
-	             " owner_member = ?14, level = ?15, record_hash = ?16, chain = ?17")                 \
+	             " owner_member = ?14, level = ?15, record_hash = ?16, chain = ?17,"                 \
+	             " covered_offset = ?18")                                                            \
 	X(ADD_VERSION, "INSERT INTO version (id, key, mod, created, version, lease, previous, skips,"    \
 	               " deleted, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")              \
 	X(ADD_CURRENT, "INSERT INTO current (key, id, mod, created, version, lease, number, heads,"      \

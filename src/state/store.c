@@ -285,6 +285,7 @@ static enum status_code save_state(struct store *st)
 	sqlite3_bind_int64(stmt, 15, (int64_t)state->level);
 	sqlite3_bind_int64(stmt, 16, (int64_t)state->record_hash);
 	sqlite3_bind_int64(stmt, 17, (int64_t)state->chain);
+	sqlite3_bind_int64(stmt, 18, state->covered_offset);
 	return view_run(&st->view, SQL_SET_STATE);
 }
 

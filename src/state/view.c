@@ -181,6 +181,7 @@ enum status_code view_read_state(struct view *view)
 		.level = (uint64_t)sqlite3_column_int64(stmt, 14),
 		.record_hash = (uint64_t)sqlite3_column_int64(stmt, 15),
 		.chain = (uint64_t)sqlite3_column_int64(stmt, 16),
+		.covered_offset = sqlite3_column_int64(stmt, 17),
 	};
 	sqlite3_reset(stmt);
 	return STATUS_OK;

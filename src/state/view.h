@@ -48,6 +48,7 @@ struct store_state {
 	uint64_t level;        /* the newest format that records may have */
 	uint64_t record_hash;  /* of the record at applied_offset */
 	uint64_t chain;        /* chained over all records up to it */
+	int64_t covered_offset; /* of the newest checkpoint that the log tells of */
 };
 
 /* How one read goes about its work. All zero: for as long as it takes, in

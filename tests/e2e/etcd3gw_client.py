@@ -3,7 +3,7 @@
 """The client library etcd3gw (OpenStack's; Debian: python3-etcd3gw), with all
 that it can do, against a server.
 
-    etcd3gw_client.py [--etcd] SERVER
+    etcd3gw_client.py [--etcd | --kafka] SERVER
 
 It is of its time, and uses names of methods that have newer ones; it takes each
 chunk of a streamed answer for one message. Run by the Python that Debian's

@@ -5,13 +5,16 @@ after the other.
 
 The tests are started alike:
 
-    TEST [--etcd] [OPTION...] SERVER
+    TEST [--etcd | --kafka] [OPTION...] SERVER
 
-SERVER is ketad, or with --etcd the etcd that it must be like."""
+SERVER is ketad, or with --etcd the etcd that it must be like. With --kafka it is
+ketad as a node of a replicated store, over a Kafka that is started for it."""
 
 import argparse
 import base64
+import contextlib
 import http.client
+import itertools
 import json
 import os
 import random
@@ -253,12 +256,17 @@ class Server:
 
         with Server(options) as server: ...
 
-    The directory goes at the end, unless something failed."""
+    The directory goes at the end, unless something failed. 'kafka' is one that others
+    use too; without it a server that needs a Kafka has its own."""
 
-    def __init__(self, options, arguments=(), name="keta-e2e"):
+    def __init__(self, options, arguments=(), name="keta-e2e", kafka=None):
         self.command = [os.path.abspath(options.server) if os.path.dirname(options.server) else options.server]
         self.command += arguments
         self.is_etcd = options.etcd
+        self.kafka, self.own_kafka = kafka, None
+        if options.kafka and kafka is None:
+            from kafka import KafkaCluster  # which is made with what is here
+            self.kafka = self.own_kafka = KafkaCluster()
         self.directory = tempfile.mkdtemp(prefix=name + "-")
         self.log = open(os.path.join(self.directory, "server.log"), "ab")
         self.process = None
@@ -274,16 +282,26 @@ class Server:
         if self.is_etcd:
             command += ["--advertise-client-urls", url, "--listen-peer-urls", "http://%s:%d" % (HOST, peer),
                         "--log-level", "error", "--unsafe-no-fsync"]
+        if self.kafka:
+            command += self.kafka_arguments()
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
         started = time.monotonic()
         poll(self.is_ready, START_LIMIT_SEC, "an answer after the start")
         return time.monotonic() - started
 
+    def kafka_arguments(self):
+        properties = {"kafkacache.bootstrap.servers": self.kafka.bootstrap, "kafkacache.topic.replication.factor": 1,
+                      "kafkacache.group.id": os.path.basename(self.directory)}
+        return [word for item in properties.items() for word in ("--set", "%s=%s" % item)]
+
     def is_ready(self):
         expect(self.process.poll() is None, "the server ended with %s", self.process.returncode)
         gateway = Gateway(self.port, timeout=2)
         try:
-            return gateway.call("kv/range", {"key": b64("k")})[0] == 200
+            if gateway.call("kv/range", {"key": b64("k")})[0] != 200:
+                return False
+            # A node reads and writes without a leader too, but then no lease ends.
+            return not self.kafka or "\netcd_server_has_leader 1\n" in gateway.get("/metrics")[1]
         except BROKEN:
             return False
         finally:
@@ -312,6 +330,8 @@ class Server:
 
     def __enter__(self):
         try:
+            if self.own_kafka:
+                self.own_kafka.start()
             self.start()
         except BaseException:
             self.__exit__(Failure, None, None)
@@ -331,10 +351,43 @@ class Server:
                 raise
         finally:
             self.log.close()
+            if self.own_kafka:
+                self.own_kafka.stop()
             if kind is None and not self.keep:
                 shutil.rmtree(self.directory)
             else:
                 print("data and log are kept in " + self.directory, flush=True)
+
+
+class Cluster:
+    """Nodes of one replicated store, used like one Server: each connection is to another
+    node than the one before, since 'port' is another's each time."""
+
+    def __init__(self, options, count, name="keta-e2e"):
+        first = Server(options, name=name)
+        self.servers = [first] + [Server(options, name=name, kafka=first.kafka) for _ in range(count - 1)]
+        self.turns = itertools.cycle(self.servers)
+        self.stack = contextlib.ExitStack()
+        self.keep = False
+
+    @property
+    def port(self):
+        return next(self.turns).port
+
+    def gateway(self):
+        return Gateway(self.port)
+
+    def __enter__(self):
+        with self.stack:
+            for server in self.servers:
+                self.stack.enter_context(server)
+            self.stack = self.stack.pop_all()
+        return self
+
+    def __exit__(self, *failure):
+        for server in self.servers:
+            server.keep = self.keep
+        return self.stack.__exit__(*failure)
 
 
 # ---------------------------------------------------------------- tests
@@ -343,7 +396,9 @@ def arguments(doc, seeded=True):
     """A parser with what all tests take."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("server", metavar="SERVER")
-    parser.add_argument("--etcd", action="store_true", help="SERVER is etcd")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--etcd", action="store_true", help="SERVER is etcd")
+    kinds.add_argument("--kafka", action="store_true", help="SERVER keeps its log in a Kafka, started for this")
     if seeded:
         seed = int(os.environ.get("KETA_SEED") or random.randrange(10 ** 9))
         parser.add_argument("--seed", type=int, default=seed, help="repeats a run; or KETA_SEED")

@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import types
 
 from gateway import Failure, expect, poll
@@ -110,6 +111,45 @@ def a_killed_leader_is_followed(probe):
             voter.kill()
             voter.wait()
             voter.stdout.close()
+
+
+def a_leader_without_kafka_leads_no_more(probe):
+    """Until it is back."""
+    probe.succeed("prepare")
+    voter = vote(probe)
+    try:
+        expect(voter.stdout.readline() == "holds\n", "it does not lead")
+        expect("ok    Read on group" in probe.run("report")[1], "the report takes a group with members for a forbidden one")
+        probe.kafka.kill(0)
+        expect(voter.stdout.readline() == "holds not\n", "it leads without Kafka")
+        probe.kafka.restart(0)
+        expect(voter.stdout.readline() == "holds\n", "it does not lead again")
+    finally:
+        voter.kill()
+        voter.wait()
+        voter.stdout.close()
+
+
+def a_deleted_topic_is_not_made_by_a_broker(probe):
+    """Although brokers make those that somebody names; it would lack its settings."""
+    prefix = "gone_"
+    expect(probe.run("prepare", prefix=prefix)[0] == 0, "it does not start")
+    running = subprocess.Popen(probe.command("endure", {}, prefix), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True)
+    try:
+        while running.stdout.readline() != "begun\n":
+            expect(running.poll() is None, "it has ended")
+        poll(lambda: probe.kafka.end_offset(prefix + "commits") > 100, VOTE_LIMIT_SEC, "appends")
+        probe.kafka.delete_topic(prefix + "commits")
+        deadline = time.monotonic() + 3  # clients ask for it many times in that
+        while time.monotonic() < deadline:
+            expect(prefix + "commits" not in probe.kafka.topics(), "it was made again")
+            time.sleep(0.2)
+    finally:
+        running.kill()
+        running.wait()
+        running.stdin.close()
+        running.stdout.close()
 
 
 def members(probe):
@@ -256,7 +296,8 @@ def too_few_replicas_are_refused(probe):
 
 
 PLAIN = [topics_are_made_and_found_again, the_log_works, the_tables_work, the_election_works,
-         a_killed_leader_is_followed, wrong_settings_are_refused, wrong_shapes_are_refused, a_lost_topic_is_noticed,
+         a_killed_leader_is_followed, a_leader_without_kafka_leads_no_more, a_deleted_topic_is_not_made_by_a_broker,
+         wrong_settings_are_refused, wrong_shapes_are_refused, a_lost_topic_is_noticed,
          nobody_answers]
 MANY = [the_loss_of_brokers_is_borne, too_few_replicas_are_refused]
 SECURE = [a_refused_login_is_told, the_least_rights_are_enough]
@@ -269,7 +310,8 @@ def main():
     parser.add_argument("probe", metavar="PROBE")
     options = parser.parse_args()
     passed = failed = 0
-    for tests, kind in ((PLAIN, {}), (SECURE, {"sasl": True, "tls": True, "users": {USER: PASSWORD}}),
+    for tests, kind in ((PLAIN, {"settings": {"auto.create.topics.enable": "true"}}),
+                        (SECURE, {"sasl": True, "tls": True, "users": {USER: PASSWORD}}),
                         (MANY, {"brokers": 3})):
         tests = [test for test in tests if not options.test or any(name in test.__name__ for name in options.test)]
         if not tests:

@@ -65,7 +65,7 @@ class Cluster:
         expect(int(answer["result"].get("TTL", 0)) == LEASE_TTL_SEC, "the lease is gone: %s", answer)
 
     def expect_well(self, limit_sec=RESUME_LIMIT_SEC):
-        """All is as it was, with the same processes; returns the seconds until then."""
+        """All is as it was, with the same processes. A new leader may have to wait for the old one's session to end."""
         begun = time.monotonic()
         poll(lambda: all(node.get("/readyz")[0] == 200 for node in self.nodes), limit_sec, "all nodes ready")
         ready = time.monotonic() - begun
@@ -77,17 +77,15 @@ class Cluster:
         self.keep_alive()
         self.expect_watches()
         expect(len(set(hashes(self.nodes))) == 1, "the hashes differ")
+        served = time.monotonic() - begun
+        expect(served < limit_sec, "writes and watches took %.1f s to go on", served)
         leader_of(self.nodes)
-        return ready
+        print("    ready after %.1f s, all served after %.1f s, led after %.1f s" % (
+            ready, served, time.monotonic() - begun), flush=True)
 
     def close(self):
         for watch in self.watches:
             watch.close()
-
-
-def timed(function, *args, **more):
-    begun = time.monotonic()
-    return time.monotonic() - begun, function(*args, **more)
 
 
 def expect_timeout(node, method, body, client_ms=None):
@@ -164,9 +162,7 @@ def go_through(world, away, back):
         for node in cluster.nodes:
             expect(node.read("leased", serializable=True) == "1", "the lease ended in the outage")
         back()
-        returned = time.monotonic()
-        ready = cluster.expect_well()
-        print("    ready %.1f s after the return, all done in %.1f s" % (ready, time.monotonic() - returned), flush=True)
+        cluster.expect_well()
         expect(cluster.nodes[0].read("leased") == "1", "the lease ended after the outage")
         # Kept alive it goes on; let go it ends.
         poll(lambda: cluster.nodes[0].read("leased") is None, LEASE_TTL_SEC * 3, "the end of the lease", pause_sec=0.3)
@@ -229,7 +225,7 @@ def one_node_cut_off(world):
         others[0].must("lease/keepalive", {"ID": cluster.lease})
         world.kafka.proxy.heal()
         cluster.keep_alive()
-        print("    ready %.1f s after the return" % cluster.expect_well(), flush=True)
+        cluster.expect_well()
     finally:
         cluster.close()
 
@@ -303,7 +299,7 @@ def with_disk(world, away, back):
                 node.put("unharmed", node.name)
                 expect(node.read("unharmed") == node.name and node.get("/readyz")[0] == 200, "%s is harmed", node.name)
                 expect(time.monotonic() - begun < SLACK_SEC, "%s is slow", node.name)
-            poll(lambda: any(node.leads() for node in nodes[1:]) or nodes[0].leads(), 20, "a leader")
+            leader_of(nodes[1:])  # one that cannot keep what it expires is no leader
             lease = nodes[1].must("lease/grant", {"TTL": 2})["ID"]
             nodes[1].put("short", "1", lease=lease)
             poll(lambda: nodes[1].read("short") is None, 30, "the end of a lease", pause_sec=0.3)

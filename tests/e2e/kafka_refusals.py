@@ -206,7 +206,9 @@ def a_log_made_anew_beside_a_checkpoint_is_refused(world):
     node.refuse(BAD_DATA, "the log ends before what this node has applied", limit_sec=SHORT_LOG_LIMIT_SEC)
     shutil.rmtree(node.data)
     node.refuse(BAD_DATA, "the log ends before the newest checkpoint", limit_sec=SHORT_LOG_LIMIT_SEC)
-    world.mend(node)
+    node.expect_said("delete all of them and the data directory of every node")
+    world.run("kafka-topics.sh --bootstrap-server %s --delete --topic '%s.*'" % (kafka.bootstrap, prefix))
+    poll(lambda: not any(kafka.partitions(prefix + name) for name in TOPICS), MEND_LIMIT_SEC, "the end of the topics")
     node.start()
     node.put("new", "1")
 
@@ -424,13 +426,22 @@ def the_older_of_two_nodes_of_one_name_stops(world):
 # ---------------------------------------------------------------- gaps
 
 def a_gap_without_a_checkpoint_is_refused(world):
+    """Until a node that has the data writes one."""
     prefix, kafka = world.prefix(), world.kafka
-    node = stopped_node(world, prefix)
-    end = kafka.end_offset(prefix + "commits")
-    append_records(kafka, prefix + "commits", b"x", b"x")
-    delete_records(kafka, prefix + "commits", end + 1)
+    node, other = Node(world, prefix, leader__eligibility="false"), Node(world, prefix, "other")
+    for each in (node, other):
+        each.start()
+    fill(other, 20)
+    hashes([node, other])
+    node.stop()
+    fill(other, 40, "while away")
+    delete_records(kafka, prefix + "commits", kafka.end_offset(prefix + "commits") - 3)
     node.refuse(BAD_DATA, "the log begins behind this node's position, and there is no checkpoint to go by",
                 "start from a node that still has its data directory")
+    other.checkpoint()
+    node.start()
+    expect(node.dump() == other.dump(), "the data differs")
+    expect(len(set(hashes([node, other]))) == 1, "the hashes differ")
 
 
 def an_old_node_rebuilds_itself(world):

@@ -3,7 +3,7 @@
 """Patroni keeps two PostgreSQL servers as one with the help of a server: who is
 primary is a key with a lease there, and each follows all by a watch.
 
-    patroni.py [--etcd] SERVER
+    patroni.py [--etcd | --kafka] SERVER
 
 Needs Debian's patroni and postgresql. PostgreSQL does not run as root: as root
 the test runs it as the user postgres."""

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Watches everything that random load does, and compares it with history.
 
-    watch_history.py [--etcd] [--seconds N] [--seed N] SERVER
+    watch_history.py [--etcd | --kafka] [--seconds N] [--seed N] SERVER
 
 Threads put, delete, run transactions and let leases expire, while others watch,
 over HTTP and WebSocket, and lose their connections again and again to resume

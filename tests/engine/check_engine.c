@@ -54,6 +54,12 @@ static bool never_holds(struct election *election)
 	return false;
 }
 
+static void stand(struct election *election, bool stands)
+{
+	(void)election;
+	(void)stands;
+}
+
 static void resign(struct election *election)
 {
 	(void)election;
@@ -62,7 +68,7 @@ static void resign(struct election *election)
 /* The same under a log that passes for a shared one; the only node, which never leads. */
 static void node_start_shared(struct node *node)
 {
-	static const struct election_ops OPS = {.holds = never_holds, .resign = resign};
+	static const struct election_ops OPS = {.holds = never_holds, .stand = stand, .resign = resign};
 	static struct election election = {.ops = &OPS};
 	struct store_options options = {.dir = test_directory(), .log_kind = LOG_KAFKA};
 	struct engine_cluster cluster = {.election = &election, .node_name = "test", .found = true};

@@ -371,7 +371,13 @@ static void resign(struct election *election)
 	of_election(election)->holds = false;
 }
 
-static const struct election_ops ELECTION_MODEL = {holds, resign, resign};
+static void stand(struct election *election, bool stands)
+{
+	(void)election;
+	(void)stands;
+}
+
+static const struct election_ops ELECTION_MODEL = {holds, stand, resign, resign};
 
 /* ---- The log of a link ---- */
 

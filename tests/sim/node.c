@@ -121,7 +121,7 @@ void node_start(struct node *node)
 {
 	assert(node->store == NULL && node->engine == NULL);
 	node->paused = false;
-	node->discard = node->discard && node->phase != NODE_DOWN;
+	node->discard = false;
 	open_store(node);
 }
 
@@ -287,7 +287,7 @@ void node_end(struct node *node, enum node_end how)
 		close_store(node);
 	put_files_back(node, how, &state);
 	node->phase = NODE_DOWN;
-	node->discard = node->discard && how != NODE_WIPE;
+	node->discard = false;
 }
 
 static void heed_verdict(struct node *node)
