@@ -206,6 +206,9 @@ static enum status_code apply_shared(struct applier *applier, size_t at, const P
 		refuse_log(engine, raw->offset, rec, "a node of the cluster has followed another log than this one");
 		return STATUS_BAD_LOG;
 	}
+	/* No cap: what one node refuses for its size all would have to. */
+	if (item->call != NULL)
+		item->call->arena.cap_bytes = SIZE_MAX;
 	status = apply(st, rec, raw->offset, undoable, item->call != NULL ? &item->call->arena : &applier->scratch,
 	               &item->applied);
 	if (status == STATUS_BAD_LOG)
@@ -639,7 +642,8 @@ static enum status_code make_applier(struct engine *engine)
 		return STATUS_NO_MEMORY;
 	}
 	applier->engine = engine;
-	arena_init(&applier->scratch, ENGINE_RESPONSE_CAP_BYTES, block, SCRATCH_BLOCK_BYTES);
+	arena_init(&applier->scratch, engine->shared ? SIZE_MAX : ENGINE_RESPONSE_CAP_BYTES, block,
+	           SCRATCH_BLOCK_BYTES);
 	call_queue_init(&applier->physical);
 	if (engine->shared)
 		places_reset(applier->places, state->applied_offset, state->chain, state->hash);

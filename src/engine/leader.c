@@ -255,7 +255,8 @@ static void count_votes(struct leader *leader, int64_t now_ms)
 	if (leader->newest.pb != NULL && tally.offset == leader->newest.pb->offset &&
 	    (tally.agree > 1 || is_alone(leader)))
 		leader->newest_confirmed = true;
-	if (now_ms < leader->asked_ms + VOTES_MS)
+	/* Those on a checkpoint that is being made count when it is. */
+	if (now_ms < leader->asked_ms + VOTES_MS || leader->stage == STAGE_CHECKPOINT)
 		return;
 	leader->asked_ms = 0;
 	if (tally.agree == tally.votes || is_waiting(&leader->verdict))

@@ -209,15 +209,6 @@ static bool is_jks(const char *path)
 	return is;
 }
 
-/* librdkafka's own message does not name the file. "probe" is no file. */
-static bool is_file(const char *name, const char *value)
-{
-	size_t len = strlen(name), end = strlen(".location");
-
-	return strncmp(name, "ssl.", 4) == 0 && len > end && strcmp(name + len - end, ".location") == 0 &&
-	       *value != '\0' && strcmp(value, "probe") != 0;
-}
-
 enum status_code kafka_check_property(const char *name, const char *value, struct buf *why)
 {
 	char errstr[ERRSTR_BYTES];
@@ -244,10 +235,6 @@ enum status_code kafka_check_property(const char *name, const char *value, struc
 			"%s is a JKS file; make a PKCS#12 of it: keytool -importkeystore -srckeystore %s "
 			"-destkeystore %s.p12 -deststoretype PKCS12",
 			value, value, value);
-		return STATUS_BAD_CONFIG;
-	}
-	if (is_file(name, value) && access(value, R_OK) != 0) {
-		buf_printf(why, "cannot read %s: %s", value, strerror(errno));
 		return STATUS_BAD_CONFIG;
 	}
 	/* In Java's client this means none; here the default would silently stay. */
@@ -502,6 +489,26 @@ static bool try_settings(struct kafka *kafka, enum kafka_role role, char *errstr
 	return true;
 }
 
+/* librdkafka's own message does not name the file. "probe" is no file. */
+static bool is_file(const char *name, const char *value)
+{
+	size_t len = strlen(name), end = strlen(".location");
+
+	return strncmp(name, "ssl.", 4) == 0 && len > end && strcmp(name + len - end, ".location") == 0 &&
+	       *value != '\0' && strcmp(value, "probe") != 0;
+}
+
+static enum status_code check_property(const struct kafka_property *property, struct buf *why)
+{
+	enum status_code status = kafka_check_property(property->name, property->value, why);
+
+	if (status == STATUS_OK && is_file(property->name, property->value) && access(property->value, R_OK) != 0) {
+		buf_printf(why, "cannot read %s: %s", property->value, strerror(errno));
+		return STATUS_BAD_CONFIG;
+	}
+	return status;
+}
+
 static bool check_settings(struct kafka *kafka)
 {
 	const struct kafka_options *options = &kafka->options;
@@ -513,7 +520,7 @@ static bool check_settings(struct kafka *kafka)
 		struct buf why;
 
 		buf_init(&why);
-		if (kafka_check_property(property->name, property->value, &why) != STATUS_OK) {
+		if (check_property(property, &why) != STATUS_OK) {
 			buf_append_byte(&why, '\0');
 			logger_error("kafka", "bad property", LOG_STR("name", property->name),
 			             LOG_STR("origin", property->origin),

@@ -108,7 +108,7 @@ static void subscribe(struct kafka_election *election)
 static void *run(void *arg)
 {
 	struct kafka_election *election = arg;
-	bool stands = false;
+	bool stands = false, stood = false;
 	int64_t resigned_ms = 0;
 
 	for (;;) {
@@ -117,11 +117,12 @@ static void *run(void *arg)
 
 		if (resigned && resigned_ms == 0)
 			resigned_ms = clock_ms();
-		if (resigned &&
-		    (atomic_load(&election->joined) || clock_ms() >= resigned_ms + JOIN_LIMIT_MS))
+		if (resigned && (!stood || atomic_load(&election->joined) ||
+		                 clock_ms() >= resigned_ms + JOIN_LIMIT_MS))
 			break;
 		if (stands == atomic_load(&election->unwilling)) {
 			stands = !stands;
+			stood = true;
 			if (stands)
 				subscribe(election);
 			else

@@ -221,6 +221,9 @@ enum status_code apply(struct store *st, const Pb__Record *rec, int64_t offset, 
 	out->status = dispatch(st, rec, offset, arena, &out->response);
 	if (is_node_failure(out->status) || (out->status != STATUS_OK && is_rolled_back(st)))
 		return out->status;
+	/* Other nodes have applied the record: it cannot be refused here alone. */
+	if (st->shared && out->status == STATUS_NO_MEMORY)
+		return STATUS_NO_MEMORY;
 	refused = out->status != STATUS_OK;
 	if (refused) {
 		out->response = NULL;

@@ -259,7 +259,9 @@ enum status_code lease_apply_checkpoint(struct store *st, const Pb__LeaseCheckpo
 		bool found;
 
 		status = find_lease(st, request->ids[i], &found, &row);
-		if (status == STATUS_OK && found && row.renewal == request->renewals[i])
+		/* A rest of all its time says nothing. */
+		if (status == STATUS_OK && found && row.renewal == request->renewals[i] &&
+		    request->remaining[i] < row.ttl_sec)
 			status = write_remaining(st, &row, request->remaining[i]);
 	}
 	return status;

@@ -126,14 +126,14 @@ static enum status_code check_kind(struct store *st, const struct store_options 
 		return refuse_kind(st, "the database belongs to a cluster in another Kafka",
 		                   "set kafkacache.bootstrap.servers to the Kafka that this node followed, or "
 		                   "delete the data directory to begin anew from this one");
-	if (!st->shared)
-		return STATUS_OK;
-	if (is_new || strcmp(mark.kafka_id, kafka_id) != 0) {
-		sqlite3_bind_text(stmt, 1, "kafka", -1, SQLITE_STATIC);
-		sqlite3_bind_text(stmt, 2, kafka_id, -1, SQLITE_STATIC);
+	/* A kind counts only once there is something; an id that is not known this time does not replace one. */
+	if ((is_new && mark.kafka != st->shared) ||
+	    (st->shared && kafka_id[0] != '\0' && strcmp(mark.kafka_id, kafka_id) != 0)) {
+		sqlite3_bind_text(stmt, 1, st->shared ? "kafka" : "embedded", -1, SQLITE_STATIC);
+		sqlite3_bind_text(stmt, 2, st->shared ? kafka_id : "", -1, SQLITE_STATIC);
 		status = view_run(&st->view, SQL_SET_LOG_KIND);
 	}
-	return status == STATUS_OK ? view_relax(&st->view) : status;
+	return status == STATUS_OK && st->shared ? view_relax(&st->view) : status;
 }
 
 static enum status_code open_database(struct store *st, const struct store_options *options)

@@ -377,6 +377,19 @@ class Cluster:
     def gateway(self):
         return Gateway(self.port)
 
+    def states(self):
+        """What each node makes of the log, by its hash, when all are equally far."""
+        def same_place():
+            found = []
+            for server in self.servers:
+                gateway = server.gateway()
+                lines = gateway.get("/metrics")[1].splitlines()
+                gateway.close()
+                found.append([line for name in ("keta_log_applied_offset ", "keta_state_hash{")
+                              for line in lines if line.startswith(name)])
+            return len({offset for offset, _ in found}) == 1 and [state for _, state in found]
+        return poll(same_place, START_LIMIT_SEC, "all nodes at one offset")
+
     def __enter__(self):
         with self.stack:
             for server in self.servers:

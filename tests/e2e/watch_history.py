@@ -9,7 +9,11 @@ over HTTP and WebSocket, and lose their connections again and again to resume
 after the last revision they saw. One more thread reads the key space back as of
 each revision, which is the truth that all is held against: each watch must
 have been told of each change of its keys once, in order, a revision at a time,
-with the pair before it if it had asked for that. Compaction follows behind."""
+with the pair before it if it had asked for that. Compaction follows behind.
+
+With --kafka there are three nodes, and each thread uses another one than the
+last, each watch at its every connection: what is written at one is read and
+watched at others."""
 
 import collections
 import random
@@ -17,10 +21,11 @@ import sys
 import threading
 import time
 
-from gateway import (BROKEN, Failure, Server, TRANSPORTS, arguments, b64, expect, poll, result_of, revision_of,
-                     run_tests)
+from gateway import (BROKEN, Cluster, Failure, Gateway, Server, TRANSPORTS, arguments, b64, expect, poll, result_of,
+                     revision_of, run_tests)
 from history import ALL, Event, History, Pair, Watch, in_range, pair_of, prefix_span, span_of
 
+NODES = 3                # with --kafka
 LOADERS = 4
 LEAD_LIMIT = 2000        # revisions that the load may be ahead of the slowest watch
 COMPACT_DISTANCE = 20    # revisions that compaction stays behind it
@@ -397,6 +402,10 @@ class Compactor(Worker):
 
 def check_too_late(port, transport, start, compacted):
     body = {"create_request": {**span_of(*ALL), "start_revision": str(start)}}
+    # A node other than the one that compacted knows of it at the latest when it has answered this.
+    gateway = Gateway(port)
+    gateway.must("kv/range", {"key": b64(b"\0")})
+    gateway.close()
     stream = TRANSPORTS[transport](port, "/v3/watch", body)
     try:
         result = result_of(stream.next(20))
@@ -533,6 +542,11 @@ def check_stalled(shared, transport):
         gateway.close()
 
 
+def all_nodes_hold_the_same(shared):
+    states = shared.server.states()
+    expect(len(set(states)) == 1, "%s", states)
+
+
 TESTS = [load_runs_and_watches_follow, history_is_what_was_asked_for,
          each_watch_was_told_everything_once_and_in_order, revisions_that_are_not_compacted_read_the_same_again,
          a_stalled_watch_is_told_of_a_compaction_over_http, a_stalled_watch_is_told_of_a_compaction_over_websocket]
@@ -544,9 +558,10 @@ def main():
     options = parser.parse_args()
     print("seed %d" % options.seed, flush=True)
     shared = Shared(options)
-    shared.server = Server(options, name="keta-watch-history")
+    name = "keta-watch-history"
+    shared.server = Cluster(options, NODES, name) if options.kafka else Server(options, name=name)
     with shared.server:
-        return run_tests(TESTS, shared, shared.server)
+        return run_tests(TESTS + [all_nodes_hold_the_same] * options.kafka, shared, shared.server)
 
 
 if __name__ == "__main__":

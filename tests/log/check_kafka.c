@@ -194,7 +194,7 @@ static const struct property_case PROPERTIES[] = {
 	{"security.protocol", "SASL_SSL", NULL},
 	{"sasl.mechanism", "SCRAM-SHA-256", NULL},
 	{"sasl.mechanisms", "PLAIN", NULL},
-	{"ssl.ca.location", "/nowhere/ca.pem", NULL},
+	{"ssl.ca.location", "probe", NULL},
 	{"ssl.endpoint.identification.algorithm", "none", NULL},
 	{"compression.type", "lz4", NULL},
 	{"request.timeout.ms", "5000", NULL}, /* a topic's */
@@ -222,7 +222,7 @@ static const struct property_case PROPERTIES[] = {
 	{"ssl.truststore.location", "/x.jks", "ssl.ca.location"},
 	{"ssl.truststore.password", "x", "ssl.ca.location"},
 	{"ssl.keystore.location", "/nowhere/client.jks", "keytool -importkeystore"},
-	{"ssl.keystore.location", "/nowhere/client.p12", NULL},
+	{"ssl.ca.location", "/nowhere/ca.pem", "cannot read /nowhere/ca.pem"},
 	{"ssl.keystore.type", "JKS", "PKCS#12"},
 	{"sasl.jaas.config", "x", "sasl.username"},
 	{"security.providers", "x", "OpenSSL"},
