@@ -50,6 +50,11 @@ def fill(node, count, word="value"):
 
 # ---------------------------------------------------------------- topics' settings
 
+def is_known(kafka, topic, setting, value):
+    """To all brokers; each is told of a change in its own time."""
+    return all(kafka.topic_settings(topic, broker)[setting][0] == value for broker in range(BROKERS))
+
+
 def wrong_settings_refuse_the_start(world):
     prefix, kafka = world.prefix(), world.kafka
     node = Node(world, prefix)
@@ -72,6 +77,7 @@ def wrong_settings_refuse_the_start(world):
         "topic %sleases: cleanup.policy is compact,delete, must be compact" % prefix,
         "topic %sleases: delete.retention.ms is 1000, must be at least 3600000" % prefix)
     expect(len(world.mend(node)) == 9, "not one command for each setting: %s", node.commands())
+    poll(lambda: is_known(kafka, prefix + "leases", "delete.retention.ms", "3600000"), MEND_LIMIT_SEC, "the last command")
     node.start()
     expect(node.read("a") == "1", "the key is gone")
 
@@ -99,6 +105,8 @@ def too_few_replicas_refuse_the_start(world):
     poll(lambda: all(len(world.kafka.in_sync(prefix + name)) == 2 for name in TOPICS), 60, "two replicas in sync")
     node.refuse(BAD_CONFIG, "topic %scommits: min.insync.replicas is 1, must be at least 2" % prefix)
     world.mend(node)
+    poll(lambda: all(is_known(world.kafka, prefix + name, "min.insync.replicas", "2") for name in TOPICS), MEND_LIMIT_SEC,
+         "the commands")
     node.start()
     expect(node.read("a") == "1", "the key is gone")
 

@@ -638,7 +638,8 @@ static void record_remaining(struct model *model, const Pb__LeaseCheckpointed *r
 	for (size_t i = 0; i < request->n_ids; i++) {
 		struct model_lease *lease = find_lease(model, request->ids[i]);
 
-		if (lease != NULL && lease->renewal == request->renewals[i])
+		if (lease != NULL && lease->renewal == request->renewals[i] &&
+		    request->remaining[i] < lease->ttl_sec)
 			lease->remaining_sec = request->remaining[i];
 	}
 }

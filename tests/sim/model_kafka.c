@@ -29,7 +29,7 @@ struct model_link {
 	size_t fate_count;
 	int64_t next; /* offset of the next poll */
 	size_t batch;
-	bool holds, cut;
+	bool holds, shy, cut, frozen;
 	int64_t applied;
 
 	bool writing; /* between tables_begin and its end */
@@ -335,10 +335,14 @@ static enum status_code read_table(struct tables *tables, enum table table, tabl
 
 	if (is_away(link))
 		return STATUS_NO_KAFKA;
-	if (kafka->freezes_markers && table == TABLE_MARKERS)
+	if (link->frozen && kafka->freezes_markers && table == TABLE_MARKERS)
 		return read_frozen(link, row, arg);
 	if (seen < kafka->commits && !kafka->shows_early)
 		return STATUS_BUSY;
+	if (prng_chance(kafka->prng, 5)) {
+		tell_rows(kafka, table, seen / 2, 0, row, arg);
+		return STATUS_BUSY;
+	}
 	clean = seen > 0 ? (int64_t)prng_below(kafka->prng, (unsigned)seen + 1) : 0;
 	return tell_rows(kafka, table, seen, clean, row, arg);
 }
@@ -363,18 +367,17 @@ static bool holds(struct election *election)
 
 	if (link->run != NULL)
 		link->run(link->run_arg);
-	return link->holds;
+	return link->holds && !link->shy;
+}
+
+static void stand(struct election *election, bool stands)
+{
+	of_election(election)->shy = !stands;
 }
 
 static void resign(struct election *election)
 {
 	of_election(election)->holds = false;
-}
-
-static void stand(struct election *election, bool stands)
-{
-	(void)election;
-	(void)stands;
 }
 
 static const struct election_ops ELECTION_MODEL = {holds, stand, resign, resign};
@@ -538,6 +541,11 @@ void model_link_set_batch(struct model_link *link, size_t batch)
 void model_link_cut(struct model_link *link, bool cut)
 {
 	link->cut = cut;
+}
+
+void model_link_freeze(struct model_link *link)
+{
+	link->frozen = true;
 }
 
 void model_link_on_switch(struct model_link *link, void (*run)(void *arg), void *arg)

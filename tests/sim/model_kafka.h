@@ -110,6 +110,9 @@ void model_link_set_batch(struct model_link *link, size_t batch);
 /* Cuts this node off from Kafka. */
 void model_link_cut(struct model_link *link, bool cut);
 
+/* A rebuild begins: from here on, with freezes_markers, the first marker read is the only one. */
+void model_link_freeze(struct model_link *link);
+
 /* Called where a process may lose the processor to its other threads. */
 void model_link_on_switch(struct model_link *link, void (*run)(void *arg), void *arg);
 

@@ -170,6 +170,7 @@ static void begin_rebuild(struct node *node)
 	if (rebuild_new(node->dir, node->vfs, "kafka", model_link_log(node->link), model_link_tables(node->link),
 	                &node->rebuild) != STATUS_OK)
 		abort();
+	model_link_freeze(node->link);
 	node->phase = NODE_REBUILD;
 }
 

@@ -25,6 +25,7 @@ void plants_be_quiet(bool quiet);
 
 /* Around a run. */
 void plants_begin(struct model_kafka *kafka, struct node *nodes, int count);
-void plants_end(void);
+/* A record that no node can read has got to this offset. */
+void plants_poison(struct node *node, int64_t offset);
 
 #endif

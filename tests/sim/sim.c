@@ -728,15 +728,15 @@ static void disturb(struct sim *sim, struct node *node)
 	} else if (dice < 350) {
 		model_kafka_show(&sim->kafka, (enum table)prng_below(&sim->prng, TABLE_COUNT));
 		model_kafka_show(&sim->kafka, TABLE_MARKERS);
-	} else if (dice < 500) {
+	} else if (dice < (node->paused ? 900U : 420U)) {
 		node->paused = !node->paused;
 		sim->counts->pauses += node->paused;
 		tell(sim, "node %s %s", node->name, node->paused ? "is paused" : "goes on");
-	} else if (dice < 515) {
+	} else if (dice < 428) {
 		begin_outage(sim);
-	} else if (dice < 560) {
+	} else if (dice < 540) {
 		end_outage(sim);
-	} else if (dice < 575 && node->link != NULL) {
+	} else if (dice < 550 && node->link != NULL) {
 		model_link_cut(node->link, true);
 		sim->counts->cuts++;
 		tell(sim, "node %s is cut off", node->name);
@@ -904,7 +904,6 @@ static void set_up(struct sim *sim, const char *dir)
 
 static void tear_down(struct sim *sim)
 {
-	plants_end();
 	for (int i = 0; i < sim->node_count; i++) {
 		sim->counts->rebuilds += sim->nodes[i].rebuilds;
 		node_end(&sim->nodes[i], NODE_WIPE);

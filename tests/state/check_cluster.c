@@ -555,10 +555,11 @@ END_TEST
 START_TEST(a_restart_knows_which_records_were_applied)
 {
 	struct fixture fx;
+	Pb__Barrier barrier = PB__BARRIER__INIT;
 
 	open_cluster(&fx);
 	check_counts(&fx, put_of(&fx, ALICE, 100, 8));
-	check_counts(&fx, record_by(&fx, BOB, 200, 3, make_leaders(&fx, 0))); /* changes nothing */
+	check_counts(&fx, record_by(&fx, BOB, 200, 3, &barrier.base)); /* changes nothing */
 	reopen(&fx);
 	check_ignored(&fx, put_of(&fx, ALICE, 100, 8));
 	check_ignored(&fx, put_of(&fx, BOB, 200, 3));
@@ -945,7 +946,6 @@ START_TEST(without_a_shared_log_nobody_has_to_join)
 	fixture_put(&fx, "a", "1"); /* incarnation and sequence 0 */
 	fixture_put(&fx, "a", "2");
 	ck_assert_int_eq(fx.st->saved.revision, 3);
-	/* A record of another cluster is a refusal there. */
 	ck_assert_int_eq(fixture_apply(&fx, &make_revoke(&fx.arena, 1)->base).status, STATUS_LEASE_NOT_FOUND);
 	fixture_run(&fx, &make_grant(&fx.arena, 1, 60)->base);
 	fixture_run(&fx, &make_revoke(&fx.arena, 1)->base);
@@ -1069,11 +1069,11 @@ static const char VERSION_1[] =
 	" compacted_id INTEGER NOT NULL, last_id INTEGER NOT NULL, term INTEGER NOT NULL,"
 	" cluster_id INTEGER NOT NULL, member_id INTEGER NOT NULL, logical_bytes INTEGER NOT NULL,"
 	" keys INTEGER NOT NULL, hash INTEGER NOT NULL);"
-	"INSERT INTO version VALUES (2<<20, 'a', 2, 2, 1, 0, 0, NULL, 0, 'one'),"
-	" (3<<20, 'a', 3, 2, 2, 7, 2<<20, NULL, 0, 'two'), (4<<20, 'b', 4, 4, 1, 0, 0, NULL, 0, 'x'),"
-	" (5<<20, 'b', 5, 0, 0, 0, 4<<20, NULL, 1, '');"
-	"INSERT INTO current VALUES ('a', 3<<20, 3, 2, 2, 7, 2, NULL, 'two');"
-	"INSERT INTO tombstone VALUES ('b', 5<<20, 2, NULL);"
+	"INSERT INTO version VALUES (2<<20, x'61', 2, 2, 1, 0, 0, NULL, 0, x'6f6e65'),"
+	" (3<<20, x'61', 3, 2, 2, 7, 2<<20, NULL, 0, x'74776f'), (4<<20, x'62', 4, 4, 1, 0, 0, NULL, 0, x'78'),"
+	" (5<<20, x'62', 5, 0, 0, 0, 4<<20, NULL, 1, x'');"
+	"INSERT INTO current VALUES (x'61', 3<<20, 3, 2, 2, 7, 2, NULL, x'74776f');"
+	"INSERT INTO tombstone VALUES (x'62', 5<<20, 2, NULL);"
 	"INSERT INTO lease VALUES (7, 60, 2, 60);"
 	"INSERT INTO alarm VALUES (22136, 1);"
 	"INSERT INTO member VALUES (22136, 'default', 'http://127.0.0.1:2379');"
