@@ -152,11 +152,14 @@ static enum status_code take_unreadable(struct applier *applier, int64_t offset,
 	return STATUS_BAD_RECORD;
 }
 
-/* Whether the record's proposer had applied the same records as this node. */
-static bool is_of_this_log(const struct applier *applier, const Pb__Record *rec)
+/* Whether the record's proposer had applied the same records as this node. What it
+ * had applied stands before the record, unless the log was made anew meanwhile. */
+static bool is_of_this_log(const struct applier *applier, const Pb__Record *rec, int64_t offset)
 {
 	const struct place *place = places_find(applier->places, rec->seen_offset);
 
+	if (rec->seen_offset >= offset)
+		return false;
 	return rec->cluster_id == 0 || place == NULL || place->chain == rec->seen_chain;
 }
 
@@ -202,7 +205,7 @@ static enum status_code apply_shared(struct applier *applier, size_t at, const P
 	struct item *item = &applier->items[at];
 	enum status_code status;
 
-	if (!is_of_this_log(applier, rec)) {
+	if (!is_of_this_log(applier, rec, raw->offset)) {
 		refuse_log(engine, raw->offset, rec, "a node of the cluster has followed another log than this one");
 		return STATUS_BAD_LOG;
 	}
@@ -581,7 +584,11 @@ static bool turn(struct applier *applier, int timeout_ms)
 	struct engine *engine = applier->engine;
 	struct store *st = engine->store;
 
-	if (!take_batch(applier, is_compaction_due(applier) ? 0 : timeout_ms))
+	if (is_compaction_due(applier))
+		timeout_ms = 0;
+	if (engine->shared)
+		timeout_ms = read_tick(engine, timeout_ms);
+	if (!take_batch(applier, timeout_ms))
 		return false;
 	atomic_store(&engine->applying_since_ms, clock_ms());
 	if (applier->count > 0 && (!applier->again || clock_ms() >= applier->retry_ms))

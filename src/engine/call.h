@@ -66,6 +66,9 @@ struct call {
 	struct engine *engine;
 	struct call *next;      /* in whatever queue it waits */
 	bool (*resume)(struct engine *engine, struct reader *reader, struct call *call); /* a read, later */
+	/* A read that is short goes on where it came from, if 'home' is not NULL. */
+	bool (*resume_home)(struct engine *engine, struct reader *reader, struct call *call);
+	struct reader *home;
 	struct waiter *waiter;  /* of a call that waits for a lock or an office */
 	void (*cancel)(struct call *call); /* on the thread that started it; NULL: there is nothing to do */
 	int64_t started_us;     /* on clock_us's scale */

@@ -27,6 +27,8 @@ struct guard {
 	struct engine *engine;
 	int64_t look_ms, check_ms; /* when to do it next */
 	int64_t short_since_ms;    /* the log ends before this node's position; 0: it does not */
+	int64_t seen_offset;       /* of the record that the last look found to be the right one */
+	uint64_t seen_hash;
 	struct buf record;
 	pthread_t thread;
 	bool started;
@@ -41,24 +43,47 @@ static void refuse(struct guard *guard, int64_t offset, const char *found)
 	engine_give_up(guard->engine, STATUS_BAD_LOG);
 }
 
-static void compare(struct guard *guard, int64_t offset, uint64_t hash)
+/* True when it could be read and is the one. */
+static bool compare(struct guard *guard, int64_t offset, uint64_t hash)
 {
 	enum status_code status = log_read_at(guard->engine->log, offset, &guard->record);
 
 	if (status == STATUS_OK && XXH3_64bits(guard->record.data, guard->record.len) != hash)
 		refuse(guard, offset, "the record at this node's position is not the one that it has applied");
+	return status == STATUS_OK && atomic_load(&guard->engine->verdict) == STATUS_OK;
+}
+
+static int64_t place(struct engine *engine, uint64_t *hash)
+{
+	int64_t offset;
+
+	pthread_mutex_lock(&engine->place_lock);
+	offset = engine->place_offset;
+	*hash = engine->place_record;
+	pthread_mutex_unlock(&engine->place_lock);
+	return offset;
+}
+
+/* The record of the last look comes first: a log that was made anew, and has been
+ * filled beyond this node's position since, holds at that what this node has read there. */
+static void compare_both(struct guard *guard, int64_t first, int64_t offset, uint64_t hash)
+{
+	if (guard->seen_offset >= first && guard->seen_offset != offset &&
+	    !compare(guard, guard->seen_offset, guard->seen_hash))
+		return;
+	if (offset >= first && compare(guard, offset, hash)) {
+		guard->seen_offset = offset;
+		guard->seen_hash = hash;
+	}
 }
 
 static void look(struct guard *guard, int64_t now_ms)
 {
 	struct engine *engine = guard->engine;
-	int64_t first, end, offset;
+	int64_t first, end;
 	uint64_t hash;
+	int64_t offset = place(engine, &hash);
 
-	pthread_mutex_lock(&engine->place_lock);
-	offset = engine->place_offset;
-	hash = engine->place_record;
-	pthread_mutex_unlock(&engine->place_lock);
 	if (offset == 0)
 		return;
 	if (log_bounds(engine->log, &first, &end) != STATUS_OK) {
@@ -67,8 +92,7 @@ static void look(struct guard *guard, int64_t now_ms)
 	}
 	if (offset < end) {
 		guard->short_since_ms = 0;
-		if (offset >= first)
-			compare(guard, offset, hash);
+		compare_both(guard, first, offset, hash);
 		return;
 	}
 	if (guard->short_since_ms == 0)
@@ -108,6 +132,8 @@ void guard_turn(struct guard *guard, int64_t now_ms)
 {
 	if (atomic_load(&guard->engine->verdict) != STATUS_OK)
 		return;
+	if (guard->seen_offset == 0) /* the start has compared this one */
+		guard->seen_offset = place(guard->engine, &guard->seen_hash);
 	if (now_ms >= guard->look_ms || atomic_load(&guard->engine->check_requested)) {
 		guard->look_ms = now_ms + LOOK_MS;
 		look(guard, now_ms);

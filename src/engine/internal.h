@@ -50,6 +50,7 @@
 #include "log/log.h"
 #include "record.pb-c.h"
 #include "state/store.h"
+#include "watch/shard.h"
 
 enum {
 	/* etcd's request time-out: 5 s and twice its default election time-out. */
@@ -68,6 +69,21 @@ struct reader_timer {
 	void (*run)(struct reader_timer *timer, int64_t now_ms); /* it is cleared before */
 };
 
+/* A first-in first-out list of calls. */
+struct call_queue {
+	struct call *head;
+	struct call **tail;
+};
+
+/* Reads of a reader that have passed their barrier and go on on its thread. */
+struct homecoming {
+	struct shard_task task;
+	struct reader *reader;
+	pthread_mutex_t lock; /* guards what follows */
+	struct call_queue calls;
+	bool posted;
+};
+
 struct reader {
 	struct engine *engine;
 	struct view view;
@@ -76,6 +92,7 @@ struct reader {
 	struct reader_timer *timers, *due; /* those that are being run */
 	int64_t next_due_ms; /* no timer is due before */
 	struct waiter *waiters; /* calls that wait for a lock or an office; see engine/waiter.h */
+	struct homecoming homecoming;
 	int64_t tasks; /* that other threads will post to the shard: it must not go before */
 };
 
@@ -104,12 +121,6 @@ void stream_fill_header(struct engine *engine, Pb__ResponseHeader *header, int64
 /* To be called before a reader's shard is freed: keep-alives of its streams that
  * are on their way find nobody. */
 void keep_alive_leave(struct reader *reader);
-
-/* A first-in first-out list of calls. */
-struct call_queue {
-	struct call *head;
-	struct call **tail;
-};
 
 /* The calls whose records are on their way, by sequence number: a ring, since
  * records come back in the order in which they were numbered. */
@@ -184,7 +195,10 @@ struct engine {
 	size_t read_count;         /* of these */
 	struct call_queue barred;  /* until their barrier is applied */
 	uint64_t barred_newest;    /* the highest number that one of these waits for */
+	size_t barred_count;
+	size_t read_crowd;         /* that shared a barrier lately */
 	bool barrier_on_way;       /* a record that they wait for is, or soon will be */
+	int64_t barrier_due_us;    /* the next one waits until then for more to share it; 0: it does not */
 	uint64_t barrier_sequence; /* of the last one */
 	int64_t barrier_asked_ms;
 	pthread_t readers[ENGINE_READER_THREADS];
@@ -259,6 +273,13 @@ bool read_later(struct engine *engine, struct call *call);
 /* The applier tells how far it is: the newest number of this node's records that
  * is applied. Lets barred reads go. */
 void read_applied(struct engine *engine, uint64_t sequence);
+
+/* Runs a reader's reads that have passed their barrier; see struct homecoming. */
+void read_come_home(struct shard *shard, struct shard_task *task);
+
+/* Asks for the barrier that waited for more to share it, when it is due. Returns how
+ * long the applier may wait for the next record, timeout_ms at most. */
+int read_tick(struct engine *engine, int timeout_ms);
 
 /* A record of this number, or a barrier (0), did not get into the log. */
 void read_append_failed(struct engine *engine, uint64_t sequence);

@@ -110,6 +110,16 @@ static bool run_here(struct engine *engine, struct reader *reader, struct call *
 	return status == STATUS_OK || call_fail(call, status, NULL);
 }
 
+static bool resume_range(struct engine *engine, struct reader *reader, struct call *call)
+{
+	return run_here(engine, reader, call, run_range);
+}
+
+static bool resume_txn(struct engine *engine, struct reader *reader, struct call *call)
+{
+	return run_here(engine, reader, call, run_txn);
+}
+
 bool kv_range(struct engine *engine, struct reader *reader, struct call *call)
 {
 	const Pb__RangeRequest *request = (const Pb__RangeRequest *)call->request;
@@ -118,6 +128,8 @@ bool kv_range(struct engine *engine, struct reader *reader, struct call *call)
 	if (status != STATUS_OK)
 		return call_fail(call, status, NULL);
 	call->resume = run_long_range;
+	call->resume_home = resume_range;
+	call->home = reader->shard != NULL ? reader : NULL;
 	if (!request->serializable && !read_barrier(engine, call))
 		return false;
 	if (call->status.code != STATUS_OK)
@@ -155,6 +167,8 @@ static bool start_read_txn(struct engine *engine, struct reader *reader, struct 
 	const Pb__TxnRequest *request = (const Pb__TxnRequest *)call->request;
 
 	call->resume = run_long_txn;
+	call->resume_home = resume_txn;
+	call->home = reader->shard != NULL ? reader : NULL;
 	if (!txn_is_serializable(request) && !read_barrier(engine, call))
 		return false;
 	if (call->status.code != STATUS_OK)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Reads that cannot run where they came from: linearizable ones whose barrier
- * is not applied yet, and long ones. Waiting costs no thread; both end on one
- * of a few reader threads, each with a view of its own.
+ * is not applied yet, and long ones. Waiting costs no thread. Long ones end on one
+ * of a few reader threads, each with a view of its own; a short one that came from
+ * an event loop goes on there.
  *
  * A barrier is a record of this node's that was given to the log after the read
  * came: when it is applied, everything that was acknowledged anywhere before is
@@ -22,8 +23,14 @@
 #include "base/metrics.h"
 #include "engine/internal.h"
 
-/* A barrier that is not back by then may have been lost. */
-enum { BARRIER_RETRY_MS = 500 };
+enum {
+	/* A barrier that is not back by then may have been lost. */
+	BARRIER_RETRY_MS = 500,
+	/* Where so many reads come at a time, the next barrier waits a little for more to share it:
+	   it costs a broker, and all on its way, as much as some dozens of reads do. */
+	GATHER_READS = 16,
+	GATHER_US = 1000,
+};
 
 /* Appends a barrier for those who wait. One is on its way at a time: those who
  * come meanwhile share the next. */
@@ -45,11 +52,25 @@ static enum status_code append_barrier(struct engine *engine)
 	return STATUS_OK;
 }
 
+/* Whether as many wait as may be expected, or few enough come at a time not to
+ * wait for others. Under the lock. */
+static bool is_gathered(const struct engine *engine)
+{
+	return engine->read_crowd < GATHER_READS || 2 * engine->barred_count >= engine->read_crowd;
+}
+
+/* Asks for those who wait. Under the lock, which it gives up. */
+static void ask(struct engine *engine)
+{
+	engine->barrier_on_way = true;
+	engine->barrier_due_us = 0;
+	pthread_mutex_unlock(&engine->read_lock);
+	if (append_barrier(engine) != STATUS_OK)
+		read_append_failed(engine, 0);
+}
+
 bool read_barrier(struct engine *engine, struct call *call)
 {
-	bool ask;
-	enum status_code status;
-
 	if (!engine->shared)
 		return true;
 	if (!atomic_load_explicit(&engine->joined, memory_order_relaxed))
@@ -61,17 +82,14 @@ bool read_barrier(struct engine *engine, struct call *call)
 	call->barrier_sequence = propose_next(engine);
 	pthread_mutex_lock(&engine->read_lock);
 	call_queue_push(&engine->barred, call);
+	engine->barred_count++;
 	if (engine->barred.head == call || call->barrier_sequence > engine->barred_newest)
 		engine->barred_newest = call->barrier_sequence;
-	ask = !engine->barrier_on_way;
-	engine->barrier_on_way = true;
-	pthread_mutex_unlock(&engine->read_lock);
 	/* From here on the call may be finished by another thread. */
-	if (!ask)
-		return false;
-	status = append_barrier(engine);
-	if (status != STATUS_OK)
-		read_append_failed(engine, 0);
+	if (!engine->barrier_on_way && (engine->barrier_due_us == 0 || is_gathered(engine)))
+		ask(engine);
+	else
+		pthread_mutex_unlock(&engine->read_lock);
 	return false;
 }
 
@@ -80,18 +98,38 @@ bool read_barrier(struct engine *engine, struct call *call)
 static void go_on(struct engine *engine)
 {
 	uint64_t next = propose_next(engine);
-	bool ask = engine->barred.head != NULL;
 
-	engine->barrier_on_way = ask;
-	/* The newest record was proposed after all who wait had come: it serves as well. */
-	if (ask && engine->barred_newest < next) {
+	engine->barrier_on_way = false;
+	if (engine->barred.head != NULL && engine->barred_newest < next) {
+		/* The newest record was proposed after all who wait had come: it serves as well. */
+		engine->barrier_on_way = true;
 		engine->barrier_sequence = next - 1;
 		engine->barrier_asked_ms = clock_ms();
-		ask = false;
+	} else if (!is_gathered(engine)) {
+		engine->barrier_due_us = clock_us() + GATHER_US;
+	} else if (engine->barred.head != NULL) {
+		ask(engine);
+		return;
 	}
 	pthread_mutex_unlock(&engine->read_lock);
-	if (ask && append_barrier(engine) != STATUS_OK)
-		read_append_failed(engine, 0);
+}
+
+int read_tick(struct engine *engine, int timeout_ms)
+{
+	bool gathering;
+
+	pthread_mutex_lock(&engine->read_lock);
+	gathering = engine->barrier_due_us != 0;
+	if (gathering && clock_us() >= engine->barrier_due_us) {
+		engine->barrier_due_us = 0;
+		gathering = false;
+		if (engine->barred.head != NULL && !engine->barrier_on_way) {
+			ask(engine);
+			return timeout_ms;
+		}
+	}
+	pthread_mutex_unlock(&engine->read_lock);
+	return gathering && timeout_ms > 1 ? 1 : timeout_ms;
 }
 
 void read_append_failed(struct engine *engine, uint64_t sequence)
@@ -110,35 +148,100 @@ void read_retry_barrier(struct engine *engine)
 		pthread_mutex_unlock(&engine->read_lock);
 		return;
 	}
-	engine->barred_newest = UINT64_MAX; /* what was on its way did not come: ask in any case */
-	go_on(engine);
+	ask(engine); /* what was on its way did not come */
+}
+
+/* Lets a read go on on the thread that it came from. */
+static void send_home(struct call *call)
+{
+	struct homecoming *home = &call->home->homecoming;
+	struct shard *shard = call->home->shard;
+	bool post;
+
+	pthread_mutex_lock(&home->lock);
+	call_queue_push(&home->calls, call);
+	post = !home->posted;
+	home->posted = true;
+	pthread_mutex_unlock(&home->lock);
+	if (post)
+		shard_post(shard, &home->task);
+}
+
+static struct homecoming *of_task(struct shard_task *task)
+{
+	return (struct homecoming *)task; /* it is the first member */
+}
+
+void read_come_home(struct shard *shard, struct shard_task *task)
+{
+	struct homecoming *home = of_task(task);
+	struct engine *engine = home->reader->engine;
+	struct call_queue calls;
+	struct call *call;
+
+	(void)shard;
+	pthread_mutex_lock(&home->lock);
+	call_queue_move(&calls, &home->calls);
+	home->posted = false;
+	pthread_mutex_unlock(&home->lock);
+	while ((call = call_queue_pop(&calls)) != NULL)
+		if (call->resume_home(engine, home->reader, call))
+			call_finish(call, false);
+}
+
+/* Parts those whose record is applied from those who wait on. Under the lock. */
+static size_t pass(struct engine *engine, uint64_t sequence, struct call_queue *homeward)
+{
+	struct call_queue barred;
+	struct call *call;
+	size_t ready = 0;
+
+	call_queue_move(&barred, &engine->barred);
+	engine->barred_count = 0;
+	while ((call = call_queue_pop(&barred)) != NULL) {
+		if (call->barrier_sequence > sequence) {
+			call_queue_push(&engine->barred, call);
+			engine->barred_count++;
+			continue;
+		}
+		ready++;
+		engine->read_count += call->home == NULL;
+		call_queue_push(call->home != NULL ? homeward : &engine->reads, call);
+	}
+	return ready;
+}
+
+static void note_crowd(struct engine *engine, size_t crowd)
+{
+	size_t faded = engine->read_crowd - (engine->read_crowd + 7) / 8;
+
+	engine->read_crowd = crowd > faded ? crowd : faded;
 }
 
 void read_applied(struct engine *engine, uint64_t sequence)
 {
-	struct call_queue barred;
+	struct call_queue homeward;
 	struct call *call;
-	int64_t ready = 0;
+	size_t ready = 0;
+	bool any_here;
 
+	call_queue_init(&homeward);
 	pthread_mutex_lock(&engine->read_lock);
-	if (engine->barred.head != NULL) {
-		call_queue_move(&barred, &engine->barred);
-		while ((call = call_queue_pop(&barred)) != NULL) {
-			bool is_ready = call->barrier_sequence <= sequence;
-
-			ready += is_ready;
-			call_queue_push(is_ready ? &engine->reads : &engine->barred, call);
-		}
-	}
-	engine->read_count += (size_t)ready;
-	if (engine->barrier_on_way && sequence >= engine->barrier_sequence && engine->barrier_sequence != 0)
+	if (engine->barred.head != NULL)
+		ready = pass(engine, sequence, &homeward);
+	any_here = engine->reads.head != NULL;
+	if (engine->barrier_on_way && sequence >= engine->barrier_sequence && engine->barrier_sequence != 0) {
+		note_crowd(engine, ready + engine->barred_count);
 		go_on(engine);
-	else
+	} else {
 		pthread_mutex_unlock(&engine->read_lock);
-	if (ready > 0) {
-		metric_observe(METRIC_BARRIER_READS, ready);
-		pthread_cond_broadcast(&engine->read_ready);
 	}
+	if (ready > 0)
+		metric_observe(METRIC_BARRIER_READS, (int64_t)ready);
+	if (any_here)
+		pthread_cond_broadcast(&engine->read_ready);
+	while ((call = call_queue_pop(&homeward)) != NULL)
+		send_home(call);
 }
 
 bool read_later(struct engine *engine, struct call *call)
@@ -184,7 +287,7 @@ void read_expire(struct engine *engine, int64_t now_ms)
 
 	call_queue_init(&over);
 	pthread_mutex_lock(&engine->read_lock);
-	sift(&engine->barred, &over, now_ms);
+	engine->barred_count -= sift(&engine->barred, &over, now_ms);
 	engine->read_count -= sift(&engine->reads, &over, now_ms);
 	pthread_mutex_unlock(&engine->read_lock);
 	while ((call = call_queue_pop(&over)) != NULL)

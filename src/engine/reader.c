@@ -15,6 +15,10 @@ enum status_code reader_new(struct engine *engine, enum view_use use, struct rea
 		return STATUS_NO_MEMORY;
 	reader->engine = engine;
 	reader->next_due_ms = INT64_MAX;
+	reader->homecoming.task.run = read_come_home;
+	reader->homecoming.reader = reader;
+	pthread_mutex_init(&reader->homecoming.lock, NULL);
+	call_queue_init(&reader->homecoming.calls);
 	status = store_view(engine->store, use, &reader->view);
 	if (status != STATUS_OK) {
 		free(reader);
@@ -46,6 +50,7 @@ void engine_reader_free(struct reader *reader)
 		return;
 	keep_alive_leave(reader);
 	shard_free(reader->shard);
+	pthread_mutex_destroy(&reader->homecoming.lock);
 	view_close(&reader->view);
 	free(reader);
 }

@@ -5,7 +5,9 @@
  * Appends go to an idempotent producer, under one lock, so that the order of the
  * calls is the order in the topic. While any are unconfirmed, later ones wait here,
  * and go together when all are: librdkafka, which would not send them before either,
- * lets its thread spin while it has some that must wait. A thread of the log's own
+ * lets its thread spin while it has some that must wait. When many append at a time the
+ * next lot may gather for a moment besides: a request costs a broker, and everybody on the
+ * way back, as much as some dozens of records do. A thread of the log's own
  * tells what became of appends, and does what else has to be done now and then: it
  * replaces a producer that died, answers librdkafka's callbacks and keeps the gauges.
  *
@@ -28,6 +30,10 @@
 enum {
 	POLL_MAX = 1024,
 	TICK_MS = 100, /* of the log's thread, when nothing is delivered */
+	GATHER_RECORDS = 16, /* fewer at a time are not worth a delay */
+	GATHER_US = 15,      /* that one of many may take to come */
+	GATHER_MIN_US = 1000,
+	GATHER_MAX_US = 5000,
 	HOLD_MS = 300, /* by then librdkafka gets what waits: the confirmation may never come */
 	WAITING_MAX_BYTES = 64 << 20,
 	GAUGE_INTERVAL_MS = 100,
@@ -65,10 +71,14 @@ struct kafka_log {
 	struct entry *waiting;
 	struct entry **last_waiting;
 	size_t waiting_bytes;
+	size_t waiting_count;
+	size_t crowd;            /* records that are on their way at a time, lately */
+	int64_t gather_until_us; /* none are under way, and those that wait are to be more; 0: not so */
 	struct producer retired; /* to be drained by the thread */
 	int64_t restarted_ms;
 
 	size_t delivered; /* by the last poll; the thread's */
+	int poll_ms;      /* for the next; the thread's */
 
 	pthread_t thread;
 	atomic_bool stopping;
@@ -198,6 +208,31 @@ static void hold(struct kafka_log *log, struct entry *entry)
 	*log->last_waiting = entry;
 	log->last_waiting = &entry->next;
 	log->waiting_bytes += entry->len;
+	log->waiting_count++;
+}
+
+/* Whether as many wait as may be expected: about half of them are under way at any time. */
+static bool is_gathered(const struct kafka_log *log)
+{
+	return log->crowd < GATHER_RECORDS || 2 * log->waiting_count >= log->crowd;
+}
+
+/* Gives the producer what waits. append_lock is held. */
+static void hand_over(struct kafka_log *log)
+{
+	while (log->waiting != NULL) {
+		struct entry *entry = log->waiting, *next = entry->next;
+
+		/* What cannot be taken now, for want of room or of a producer, is tried again. */
+		if (produce(log, entry) != RD_KAFKA_RESP_ERR_NO_ERROR)
+			break;
+		log->waiting = next;
+		log->waiting_bytes -= entry->len;
+		log->waiting_count--;
+	}
+	log->gather_until_us = 0;
+	if (log->waiting == NULL)
+		log->last_waiting = &log->waiting;
 }
 
 static enum status_code append(struct log *base, const uint8_t *data, size_t len, uint64_t tag)
@@ -217,12 +252,13 @@ static enum status_code append(struct log *base, const uint8_t *data, size_t len
 	memcpy(entry->data, data, len);
 
 	pthread_mutex_lock(&log->append_lock);
-	if (log->under_way > 0 || log->waiting != NULL) {
-		/* Its turn comes in go_on. */
+	if (log->under_way > 0 || log->waiting != NULL || log->gather_until_us != 0) {
 		if (log->waiting_bytes + len > WAITING_MAX_BYTES)
 			code = STATUS_TOO_MANY_REQUESTS;
 		else
 			hold(log, entry);
+		if (code == STATUS_OK && log->under_way == 0 && is_gathered(log))
+			hand_over(log);
 	} else {
 		rd_kafka_resp_err_t err = produce(log, entry);
 
@@ -239,20 +275,21 @@ static enum status_code append(struct log *base, const uint8_t *data, size_t len
 	return code;
 }
 
-/* Gives the producer what waits. append_lock is held. */
-static void hand_over(struct kafka_log *log)
+/* All are confirmed: the next lot goes, or gathers. append_lock is held. */
+static void begin_lot(struct kafka_log *log)
 {
-	while (log->waiting != NULL) {
-		struct entry *entry = log->waiting, *next = entry->next;
+	int64_t gather_us = (int64_t)log->crowd * GATHER_US;
+	size_t crowd = log->delivered + log->waiting_count;
 
-		/* What cannot be taken now, for want of room or of a producer, is tried again. */
-		if (produce(log, entry) != RD_KAFKA_RESP_ERR_NO_ERROR)
-			break;
-		log->waiting = next;
-		log->waiting_bytes -= entry->len;
-	}
-	if (log->waiting == NULL)
-		log->last_waiting = &log->waiting;
+	if (gather_us < GATHER_MIN_US)
+		gather_us = GATHER_MIN_US;
+	if (gather_us > GATHER_MAX_US)
+		gather_us = GATHER_MAX_US;
+	log->crowd = crowd > log->crowd ? crowd : log->crowd - (log->crowd + 7) / 8;
+	if (is_gathered(log))
+		hand_over(log);
+	else
+		log->gather_until_us = clock_us() + gather_us;
 }
 
 /* Takes out what has waited longer than an append may take. append_lock is held. */
@@ -264,6 +301,7 @@ static struct entry *take_expired(struct kafka_log *log)
 
 	while (*end != NULL && (*end)->since_us < limit) {
 		log->waiting_bytes -= (*end)->len;
+		log->waiting_count--;
 		end = &(*end)->next;
 	}
 	if (end == &log->waiting)
@@ -295,11 +333,15 @@ static void go_on(struct kafka_log *log, const rd_kafka_t *polled)
 		log->under_way -= log->delivered;
 	if (rd_kafka_fatal_error(log->producer.rk, NULL, 0) != RD_KAFKA_RESP_ERR_NO_ERROR)
 		replace_producer(log);
-	if (log->waiting != NULL &&
-	    (log->under_way == 0 || clock_us() - log->waiting->since_us >= HOLD_MS * 1000)) {
+	if (log->under_way == 0 && log->delivered > 0)
+		begin_lot(log);
+	else if ((log->gather_until_us != 0 && clock_us() >= log->gather_until_us) ||
+	         (log->waiting != NULL && log->gather_until_us == 0 &&
+	          (log->under_way == 0 || clock_us() - log->waiting->since_us >= HOLD_MS * 1000)))
 		hand_over(log);
+	if (log->waiting != NULL)
 		expired = take_expired(log);
-	}
+	log->poll_ms = log->gather_until_us != 0 ? 1 : TICK_MS;
 	pthread_mutex_unlock(&log->append_lock);
 	finish_all(log, expired);
 }
@@ -393,7 +435,7 @@ static void *run(void *arg)
 		rk = log->producer.rk;
 		pthread_mutex_unlock(&log->append_lock);
 		log->delivered = 0;
-		rd_kafka_poll(rk, TICK_MS); /* only this thread ends a producer */
+		rd_kafka_poll(rk, log->poll_ms); /* only this thread ends a producer */
 		go_on(log, rk);
 		drain_retired(log);
 		rd_kafka_poll(log->consumer, 0);

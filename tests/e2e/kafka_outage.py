@@ -207,22 +207,21 @@ def one_node_cut_off(world):
                     status, answer = node.call("kv/put", {"key": b64("busy"), "value": b64("1")})
                     if status != 200 or time.monotonic() - begun > SLACK_SEC:
                         failures.append("%s: %s %s after %.1f s" % (node.name, status, answer, time.monotonic() - begun))
+                others[0].call("lease/keepalive", {"ID": cluster.lease})
                 if done.wait(0.05):
                     return
         writer = threading.Thread(target=write)
         writer.start()
         try:
             expect_away([cluster.nodes[lost]])
-            expect(leader_of(others), "nobody leads")
-            others[0].must("lease/keepalive", {"ID": cluster.lease})
+            leader_of(others)
+            lease = others[0].must("lease/grant", {"TTL": 2})["ID"]
+            others[0].put("short", "1", lease=lease)
+            poll(lambda: others[0].read("short") is None, 20, "the end of a lease without the old leader", pause_sec=0.3)
         finally:
             done.set()
             writer.join()
         expect(not failures, "%d writes of the others failed: %s", len(failures), failures[:3])
-        lease = others[0].must("lease/grant", {"TTL": 2})["ID"]
-        others[0].put("short", "1", lease=lease)
-        poll(lambda: others[0].read("short") is None, 20, "the end of a lease without the old leader", pause_sec=0.3)
-        others[0].must("lease/keepalive", {"ID": cluster.lease})
         world.kafka.proxy.heal()
         cluster.keep_alive()
         cluster.expect_well()

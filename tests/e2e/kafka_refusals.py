@@ -12,17 +12,20 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 
-from gateway import HttpStream, b64, expect, poll, result_of
+from gateway import b64, expect, poll
 from kafka import EARLIEST, KafkaCluster
-from kafka_node import (BAD_CONFIG, BAD_DATA, LEADER_LIMIT_SEC, TOPICS, Node, World, append_records, arguments,
+from kafka_node import (BAD_CONFIG, BAD_DATA, TOPICS, Node, World, append_records, arguments,
                         chosen, copy_records, delete_records, hashes, leader_of, read_batches, run_tests)
 
 BROKERS = 2
 SHORT_LOG_LIMIT_SEC = 60  # a log that is too short is given half a minute
 NOTICE_LIMIT_SEC = 90
 MEND_LIMIT_SEC = 20
-MEND_ROUNDS = 3
+LOOKS_SEC = 12  # the guard looks every ten
+WRITERS = 8
 RESERVED = {
     "acks": "1", "enable.idempotence": "false", "max.in.flight": "1", "retries": "3", "auto.offset.reset": "earliest",
     "enable.auto.commit": "true", "isolation.level": "read_committed", "transactional.id": "x",
@@ -36,11 +39,6 @@ def commits_settings():
     return {"cleanup.policy": "delete", "retention.ms": -1, "retention.bytes": -1,
             "message.timestamp.type": "LogAppendTime", "min.insync.replicas": 1, "unclean.leader.election.enable": "false",
             "max.message.bytes": 4 << 20}
-
-
-def said(node, *texts):
-    for text in texts:
-        node.expect_said(text)
 
 
 def fill(node, count, word="value"):
@@ -297,6 +295,31 @@ def a_log_deleted_under_running_nodes_is_noticed(world):
     expect_both_stop(nodes, a_write_to)
 
 
+def a_log_overtaken_under_running_nodes_is_noticed(world):
+    """Made anew, and then the nodes themselves fill it beyond where they are: their own records look right."""
+    prefix, kafka = world.prefix(), world.kafka
+    nodes = running_pair(world, prefix)
+    poll(lambda: nodes[0].metrics()["process_start_time_seconds"] + LOOKS_SEC < time.time(), LOOKS_SEC * 2,
+         "a look of the guard's at the sound log")
+    kafka.delete_topic(prefix + "commits")
+    kafka.create_topic(prefix + "commits", replicas=1, settings=commits_settings())
+
+    def write(node):
+        while node.is_running() and node.call("kv/put", {"key": b64("a"), "value": b64("wrong")}, timeout=2,
+                                              headers={"Grpc-Timeout": "200m"})[0] != 200:
+            pass
+    writers = [threading.Thread(target=write, args=(node,)) for node in nodes for _ in range(WRITERS)]
+    for writer in writers:
+        writer.start()
+    try:
+        expect_both_stop(nodes, lambda node: False)
+    finally:
+        for node in nodes:
+            node.kill()
+        for writer in writers:
+            writer.join()
+
+
 def a_log_refilled_under_running_nodes_is_noticed(world):
     prefix, kafka = world.prefix(), world.kafka
     stranger = Node(world, world.prefix(), "stranger")
@@ -538,7 +561,7 @@ TESTS = [
     a_poison_record_stops_writes_until_it_is_skipped, a_log_of_other_nodes_is_refused, a_lost_tail_is_refused,
     a_lost_tail_that_was_written_over_is_refused, a_log_made_anew_and_empty_is_refused,
     a_log_made_anew_beside_a_checkpoint_is_refused, a_log_that_is_missing_stops_the_writes,
-    a_log_deleted_under_running_nodes_is_noticed, a_log_refilled_under_running_nodes_is_noticed,
+    a_log_deleted_under_running_nodes_is_noticed, a_log_overtaken_under_running_nodes_is_noticed, a_log_refilled_under_running_nodes_is_noticed,
 ]
 
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Three nodes that are started at the same moment, where there are no topics yet,
-come up as one cluster: when nothing disturbs them, when one is killed in the
-middle of its start and started again, and when Kafka comes up after them.
+come up as one cluster: when nothing disturbs them, when one is killed or told to
+stop in the middle of its start and started again, and when Kafka comes up after
+them.
 
     kafka_start.py [--rounds N] [--seed N] [--kafka VERSION] KETAD
 
@@ -84,16 +85,27 @@ def started_together(this):
     this.wait_ready(since)
 
 
-def killed_in_the_middle(this):
+def broken_off(this, end):
+    """One is ended by 'end', at some moment of its start, and started again."""
     since = time.monotonic()
     this.launch()
     victim = this.random.choice(this.nodes)
     time.sleep(this.random.uniform(0, START_SEC))
-    victim.kill()
+    moment = time.monotonic() - since
+    end(victim)
     said = [line["message"] for line in victim.lines()]
-    this.times.append("killed after %.2f s%s" % (time.monotonic() - since, said and " and %r" % said[-1] or ""))
+    this.times.append("ended after %.2f s%s" % (moment, said and " and %r" % said[-1] or ""))
     victim.launch()
     this.wait_ready(since)
+
+
+def killed_in_the_middle(this):
+    broken_off(this, Node.kill)
+
+
+def stopped_in_the_middle(this):
+    # Node.stop wants the exit status 0, which a process has that knows what a signal is: not in its first moments.
+    broken_off(this, lambda node: (poll(node.lines, ALIVE_LIMIT_SEC, "a line of the log"), node.stop()))
 
 
 def started_before_kafka(this):
@@ -118,7 +130,8 @@ def main():
     parser.add_argument("--kafka", metavar="VERSION", help="of Kafka, if not the usual one")
     options = parser.parse_args()
     print("seed %d" % options.seed, flush=True)
-    rounds = [started_together] * options.rounds + [killed_in_the_middle] * options.rounds
+    rounds = [test for test in (started_together, killed_in_the_middle, stopped_in_the_middle)
+              for _ in range(options.rounds)]
     rounds += [started_before_kafka] * ((options.rounds + 2) // 3)
     generator = random.Random(options.seed)
     failed = 0

@@ -207,10 +207,17 @@ static bool is_away(const struct model_link *link)
 	return link->kafka->out || link->cut;
 }
 
+static void wait_for_kafka(const struct model_link *link)
+{
+	if (link->kafka->on_wait != NULL)
+		link->kafka->on_wait(link->kafka->listener, link);
+}
+
 static enum status_code take(struct tables *tables, uint64_t cluster_id)
 {
 	struct model_link *link = of_tables(tables);
 
+	wait_for_kafka(link);
 	(void)cluster_id;
 	link->epoch = 0;
 	if (is_away(link))
@@ -248,10 +255,12 @@ static enum status_code finish_commit(struct tables *tables)
 {
 	struct model_link *link = of_tables(tables);
 	struct model_kafka *kafka = link->kafka;
-	bool fenced = link->epoch != kafka->epoch && !kafka->fences_nobody;
+	bool fenced;
 
 	assert(link->writing);
+	wait_for_kafka(link);
 	link->writing = false;
+	fenced = link->epoch != kafka->epoch && !kafka->fences_nobody;
 	if (!is_away(link) && fenced) {
 		kafka->counts.fenced++;
 		link->epoch = 0;
@@ -331,13 +340,15 @@ static enum status_code read_table(struct tables *tables, enum table table, tabl
 {
 	struct model_link *link = of_tables(tables);
 	struct model_kafka *kafka = link->kafka;
-	int64_t seen = kafka->seen[table], clean;
+	int64_t wanted = kafka->commits, seen, clean;
 
+	wait_for_kafka(link);
+	seen = kafka->seen[table];
 	if (is_away(link))
 		return STATUS_NO_KAFKA;
 	if (link->frozen && kafka->freezes_markers && table == TABLE_MARKERS)
 		return read_frozen(link, row, arg);
-	if (seen < kafka->commits && !kafka->shows_early)
+	if (seen < wanted && !kafka->shows_early)
 		return STATUS_BUSY;
 	if (prng_chance(kafka->prng, 5)) {
 		tell_rows(kafka, table, seen / 2, 0, row, arg);

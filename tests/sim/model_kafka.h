@@ -78,6 +78,8 @@ struct model_kafka {
 	void (*on_record)(void *arg, int64_t offset);
 	void (*on_commit)(void *arg);
 	void (*on_trim)(void *arg);
+	/* A process may be stopped here, while it waits for Kafka. */
+	void (*on_wait)(void *arg, const struct model_link *link);
 	void *listener;
 
 	/* Broken promises. */

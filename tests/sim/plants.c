@@ -12,6 +12,7 @@
 #include "state/lease.h"
 #include "state/renewals.h"
 #include "state/restore.h"
+#include "state/rows.h"
 
 /* name, what is wrong */
 #define PLANTS(X)                                                                                              \

@@ -31,6 +31,19 @@ enum {
 
 enum kind { KIND_PUT, KIND_DELETE, KIND_SWAP, KIND_COMPACT, KIND_GRANT, KIND_RENEW, KIND_REVOKE, KIND_RANGE, KIND_OLD_RANGE };
 
+/* What befalls a run beside the faults that are always there. */
+enum scenario {
+	SCENARIO_PLAIN,
+	SCENARIO_UPGRADE,   /* nodes are upgraded one by one; a new one is old */
+	SCENARIO_POISON,    /* a record that nobody can read */
+	SCENARIO_DIVERGED,  /* a node's state becomes another */
+	SCENARIO_TWIN_NAME, /* two nodes of one name */
+	SCENARIO_LOST_TAIL, /* an unclean broker */
+	SCENARIO_RECREATED, /* another log in the place of the old one */
+	SCENARIO_BAD_DISK,
+	SCENARIO_COUNT
+};
+
 struct sim {
 	const struct sim_options *options;
 	struct sim_counts *counts;
@@ -45,10 +58,20 @@ struct sim {
 	int64_t acked_offset;   /* the highest whose effect a client has seen */
 	int64_t acked_revision;
 	uint64_t led_by[4096];  /* the incarnation that has led in a term */
-	int64_t out_since_ms, silent_ms;
+	int64_t out_since_ms, out_until_ms, silent_ms;
+	bool held[NODES_MAX];    /* its process is stopped in the middle of something */
+	bool tainted[NODES_MAX]; /* it has applied what the log does not hold, or its files were tampered with */
+	bool is_holding, is_ending;
+	enum scenario scenario;
+	enum { ACT_BEFORE, ACT_GOING, ACT_OVER } act; /* of the scenario */
+	int64_t act_step;
+	struct node *victim;
+	int64_t victim_rebuilds;
+	int64_t poison_offset;
+	bool scenario_mutes; /* nothing that is answered can be judged any more */
+	int64_t recreated_position[NODES_MAX];
 	int64_t next_lease;
 	int64_t skip_offset;    /* that the operator said to pass over; 0: none */
-	bool allow_repair;      /* what broke down may be repaired by an operator */
 };
 
 /* A client's call. */
@@ -163,6 +186,16 @@ static void show_difference(struct sim *sim, struct store *st, int64_t offset)
 	explain(sim, "wanted", &wanted);
 }
 
+static int index_of(const struct sim *sim, const struct node *node)
+{
+	return (int)(node - sim->nodes);
+}
+
+static bool is_tainted(const struct sim *sim, const struct node *node)
+{
+	return sim->tainted[index_of(sim, node)];
+}
+
 static void check_node(struct sim *sim, struct node *node, bool in_full)
 {
 	struct store *st = node->store;
@@ -170,15 +203,15 @@ static void check_node(struct sim *sim, struct node *node, bool in_full)
 	struct oracle_place *place = (struct oracle_place *)(uintptr_t)oracle_at(&sim->oracle, offset);
 	struct content content = {0};
 
-	if (sim->broken || sim->oracle.foreign)
+	if (sim->broken || is_tainted(sim, node))
 		return;
+	if (sim->poison_offset > 0 && sim->skip_offset == 0 && offset >= sim->poison_offset)
+		broke(sim, "node %s has passed over the record at %" PRId64 ", which nobody allowed", node->name,
+		      sim->poison_offset);
 	if (place == NULL) {
 		broke(sim, "node %s is at %" PRId64 ", where the log has not been", node->name, offset);
 		return;
 	}
-	for (int64_t at = offset; at > 0 && place->unreadable && at == offset; at--)
-		if (at != sim->skip_offset)
-			broke(sim, "node %s has passed over the record at %" PRId64 ", which nobody allowed", node->name, at);
 	if (place->hash == 0)
 		place->hash = st->saved.hash;
 	else if (place->hash != st->saved.hash && offset > 0)
@@ -234,8 +267,6 @@ static void on_commit(void *arg)
 	const struct oracle_place *place = oracle_at(&sim->oracle, offset);
 
 	tell(sim, "tables: commit %" PRId64 ", marker %" PRId64, sim->kafka.commits, offset);
-	if (sim->oracle.foreign)
-		return;
 	if (place == NULL || place->sum != content.sum) {
 		broke(sim, "the tables are not the state at their marker %" PRId64, offset);
 		show_difference(sim, NULL, offset);
@@ -390,8 +421,6 @@ static void judge_read(struct errand *errand)
 		return;
 	}
 	revision = got->header->revision;
-	if (sim->oracle.foreign)
-		return;
 	if (revision > model->revision) {
 		broke(sim, "node %s has answered a read at revision %" PRId64 ", which there is not", errand->node->name, revision);
 		return;
@@ -425,6 +454,8 @@ static void judge(struct errand *errand)
 	     status_code_name(errand->call->status.code), errand->node->dying ? " as the process does" : "");
 	unlink_errand(errand);
 	if (errand->node->dying)
+		sim->counts->lost++;
+	else if (is_tainted(sim, errand->node) || sim->scenario_mutes)
 		sim->counts->lost++;
 	else if (errand->kind >= KIND_RANGE)
 		judge_read(errand);
@@ -629,6 +660,7 @@ static void begin_outage(struct sim *sim)
 		return;
 	sim->kafka.out = true;
 	sim->out_since_ms = now_ms();
+	sim->out_until_ms = now_ms() + 300 + prng_below(&sim->prng, prng_chance(&sim->prng, 50) ? 2000 : 12000);
 	sim->counts->outages++;
 	tell(sim, "Kafka is out");
 }
@@ -671,8 +703,8 @@ static void elect(struct sim *sim, struct node *node)
 		return;
 	sim->counts->elections++;
 	for (int i = 0; i < sim->node_count; i++)
-		if (sim->nodes[i].link != NULL && prng_chance(&sim->prng, 80))
-			model_link_give_hint(sim->nodes[i].link, false);
+		if (sim->nodes[i].link != NULL)
+			model_link_give_hint(sim->nodes[i].link, prng_chance(&sim->prng, 35));
 	model_link_give_hint(node->link, true);
 	tell(sim, "node %s is to lead", node->name);
 }
@@ -732,10 +764,8 @@ static void disturb(struct sim *sim, struct node *node)
 		node->paused = !node->paused;
 		sim->counts->pauses += node->paused;
 		tell(sim, "node %s %s", node->name, node->paused ? "is paused" : "goes on");
-	} else if (dice < 428) {
+	} else if (dice < 435) {
 		begin_outage(sim);
-	} else if (dice < 540) {
-		end_outage(sim);
 	} else if (dice < 550 && node->link != NULL) {
 		model_link_cut(node->link, true);
 		sim->counts->cuts++;
@@ -758,20 +788,46 @@ static void step(struct sim *sim)
 	sim->step++;
 	sim->counts->steps++;
 	pass_time(prng_below(&sim->prng, 25));
+	if (sim->kafka.out && now_ms() >= sim->out_until_ms)
+		end_outage(sim);
+	if (sim->held[index_of(sim, node)])
+		return;
 	if (dice < 45)
 		disturb(sim, node);
 	else if (dice < 350)
 		move_network(sim, node); /* also while the node is paused: the network holds its requests */
 	else if (!node->paused)
 		run_node(sim, node, prng_below(&sim->prng, 1000));
-	else if (node->phase == NODE_RUN && prng_chance(&sim->prng, 2))
+	else if (node->phase == NODE_RUN && prng_chance(&sim->prng, 5))
 		node_lead(node); /* what a thread was about to do when the process was stopped */
+}
+
+/* A process is stopped while it waits for Kafka; the others go on. */
+static void on_wait(void *arg, const struct model_link *link)
+{
+	struct sim *sim = arg;
+	int at = 0;
+
+	if (sim->is_holding || sim->is_ending || !prng_chance(&sim->prng, 6))
+		return;
+	while (at < sim->node_count && sim->nodes[at].link != link)
+		at++;
+	if (at == sim->node_count)
+		return;
+	sim->counts->stalls++;
+	tell(sim, "node %s is stopped in the middle", sim->nodes[at].name);
+	sim->is_holding = sim->held[at] = true;
+	for (unsigned i = prng_below(&sim->prng, 500); i > 0 && !sim->broken; i--)
+		step(sim);
+	sim->is_holding = sim->held[at] = false;
+	tell(sim, "node %s goes on in the middle", sim->nodes[at].name);
 }
 
 /* ---- The end ---- */
 
 static void heal(struct sim *sim)
 {
+	sim->is_ending = true;
 	end_outage(sim);
 	for (int i = 0; i < sim->node_count; i++) {
 		sim->nodes[i].paused = false;
@@ -889,6 +945,7 @@ static void set_up(struct sim *sim, const char *dir)
 	sim->kafka.on_record = on_record;
 	sim->kafka.on_commit = on_commit;
 	sim->kafka.on_trim = on_trim;
+	sim->kafka.on_wait = on_wait;
 	sim->kafka.listener = sim;
 	sim->node_count = 3;
 	for (int i = 0; i < sim->node_count; i++) {

@@ -22,7 +22,8 @@ enum { ALICE = 11, BOB = 12, CAROL = 13 }; /* members */
 
 /* ---- Stores under a shared log ---- */
 
-static enum status_code try_open(struct fixture *fx, const char *dir, enum log_kind kind, const char *kafka_id)
+static enum status_code try_open(struct fixture *fx, const char *dir, enum log_kind kind,
+                                 const char *kafka_id)
 {
 	struct store_options options = {.dir = dir, .log_kind = kind, .kafka_id = kafka_id};
 	enum status_code status;
@@ -72,8 +73,8 @@ static Pb__Record *record_by(struct fixture *fx, uint64_t member, uint64_t incar
 	return rec;
 }
 
-static enum status_code try_batch(struct fixture *fx, Pb__Record *const *records, size_t count, bool undoable,
-                                  struct applied *applied)
+static enum status_code try_batch(struct fixture *fx, Pb__Record *const *records, size_t count,
+                                  bool undoable, struct applied *applied)
 {
 	int64_t offset = fx->offset;
 	enum status_code status = store_begin(fx->st);
@@ -354,8 +355,9 @@ END_TEST
 static const ProtobufCMessage *make_leaders(struct fixture *fx, int which)
 {
 	static const ProtobufCMessageDescriptor *const KINDS[] = {
-		&pb__lease_expire__descriptor, &pb__lease_checkpointed__descriptor, &pb__covered__descriptor,
-		&pb__hash_ask__descriptor,     &pb__hash_verdict__descriptor,       &pb__raise_level__descriptor,
+		&pb__lease_expire__descriptor, &pb__lease_checkpointed__descriptor,
+		&pb__covered__descriptor,      &pb__hash_ask__descriptor,
+		&pb__hash_verdict__descriptor, &pb__raise_level__descriptor,
 	};
 	ProtobufCMessage *request = arena_calloc(&fx->arena, 1, KINDS[which]->sizeof_message);
 
@@ -480,10 +482,11 @@ static const char *member_row(struct fixture *fx, uint64_t id)
 
 	while (sqlite3_step(stmt) == SQLITE_ROW)
 		if ((uint64_t)sqlite3_column_int64(stmt, 0) == id)
-			text = arena_printf(&fx->arena, "%s %s %d %d %d %s %d", sqlite3_column_text(stmt, 1),
-			                    sqlite3_column_text(stmt, 2), sqlite3_column_int(stmt, 3),
-			                    sqlite3_column_int(stmt, 4), sqlite3_column_int(stmt, 5),
-			                    sqlite3_column_text(stmt, 6), sqlite3_column_int(stmt, 7));
+			text = arena_printf(&fx->arena, "%s %s %d %d %d %s %d",
+			                    sqlite3_column_text(stmt, 1), sqlite3_column_text(stmt, 2),
+			                    sqlite3_column_int(stmt, 3), sqlite3_column_int(stmt, 4),
+			                    sqlite3_column_int(stmt, 5), sqlite3_column_text(stmt, 6),
+			                    sqlite3_column_int(stmt, 7));
 	sqlite3_reset(stmt);
 	return text;
 }
@@ -537,10 +540,12 @@ START_TEST(a_join_that_is_rolled_back_has_not_been)
 
 	open_cluster(&fx);
 	ck_assert_int_eq(store_begin(fx.st), STATUS_OK);
-	ck_assert_int_eq(apply(fx.st, join_of(&fx, CAROL, 300, 1, 1), fx.offset + 1, true, &fx.arena, &applied),
-	                 STATUS_OK);
-	ck_assert_int_eq(apply(fx.st, join_of(&fx, BOB, 201, 1, 2), fx.offset + 2, true, &fx.arena, &applied),
-	                 STATUS_OK);
+	ck_assert_int_eq(
+		apply(fx.st, join_of(&fx, CAROL, 300, 1, 1), fx.offset + 1, true, &fx.arena, &applied),
+		STATUS_OK);
+	ck_assert_int_eq(
+		apply(fx.st, join_of(&fx, BOB, 201, 1, 2), fx.offset + 2, true, &fx.arena, &applied),
+		STATUS_OK);
 	store_rollback(fx.st);
 	ck_assert_ptr_null(store_find_member(fx.st, CAROL));
 	check_ignored(&fx, put_of(&fx, CAROL, 300, 2));
@@ -778,8 +783,9 @@ START_TEST(an_undecided_vote_raises_the_alarm)
 	ck_assert_uint_eq(fx.st->saved.hash, hash);
 	reopen(&fx);
 	ck_assert(fx.st->alarm_corrupt);
-	ck_assert_int_eq(maintenance_read_alarms(&fx.st->view, PB__ALARM_TYPE__NONE, &fx.arena, &count, &alarms),
-	                 STATUS_OK);
+	ck_assert_int_eq(
+		maintenance_read_alarms(&fx.st->view, PB__ALARM_TYPE__NONE, &fx.arena, &count, &alarms),
+		STATUS_OK);
 	ck_assert_uint_eq(count, 1);
 	ck_assert_uint_eq(alarms[0]->memberid, ALICE);
 	ck_assert_int_eq(take(&fx, put_of(&fx, BOB, 200, 2)).status, STATUS_CORRUPT);
@@ -800,8 +806,8 @@ static void raise_level(struct fixture *fx, uint64_t sequence, uint32_t level)
 	check_counts(fx, rec);
 }
 
-static Pb__Record *join_with_level(struct fixture *fx, uint64_t member, uint64_t incarnation, uint64_t number,
-                                   uint32_t level)
+static Pb__Record *join_with_level(struct fixture *fx, uint64_t member, uint64_t incarnation,
+                                   uint64_t number, uint32_t level)
 {
 	Pb__Join *join = make_join(fx, number, "n");
 
@@ -946,7 +952,8 @@ START_TEST(without_a_shared_log_nobody_has_to_join)
 	fixture_put(&fx, "a", "1"); /* incarnation and sequence 0 */
 	fixture_put(&fx, "a", "2");
 	ck_assert_int_eq(fx.st->saved.revision, 3);
-	ck_assert_int_eq(fixture_apply(&fx, &make_revoke(&fx.arena, 1)->base).status, STATUS_LEASE_NOT_FOUND);
+	ck_assert_int_eq(fixture_apply(&fx, &make_revoke(&fx.arena, 1)->base).status,
+	                 STATUS_LEASE_NOT_FOUND);
 	fixture_run(&fx, &make_grant(&fx.arena, 1, 60)->base);
 	fixture_run(&fx, &make_revoke(&fx.arena, 1)->base);
 	ck_assert_int_eq(count_rows(&fx, "gone_lease"), 0);
@@ -1051,12 +1058,15 @@ END_TEST
  * first two revisions are compacted. */
 static const char VERSION_1[] =
 	"CREATE TABLE version (id INTEGER PRIMARY KEY, key BLOB NOT NULL, mod INTEGER NOT NULL,"
-	" created INTEGER NOT NULL, version INTEGER NOT NULL, lease INTEGER NOT NULL, previous INTEGER NOT NULL,"
+	" created INTEGER NOT NULL, version INTEGER NOT NULL, lease INTEGER NOT NULL, previous INTEGER NOT "
+        "NULL,"
 	" skips BLOB, deleted INTEGER NOT NULL, value BLOB NOT NULL);"
 	"CREATE TABLE current (key BLOB PRIMARY KEY, id INTEGER NOT NULL, mod INTEGER NOT NULL,"
-	" created INTEGER NOT NULL, version INTEGER NOT NULL, lease INTEGER NOT NULL, number INTEGER NOT NULL,"
+	" created INTEGER NOT NULL, version INTEGER NOT NULL, lease INTEGER NOT NULL, number INTEGER NOT "
+        "NULL,"
 	" heads BLOB, value BLOB NOT NULL) WITHOUT ROWID;"
-	"CREATE TABLE tombstone (key BLOB PRIMARY KEY, id INTEGER NOT NULL, number INTEGER NOT NULL, heads BLOB)"
+	"CREATE TABLE tombstone (key BLOB PRIMARY KEY, id INTEGER NOT NULL, number INTEGER NOT NULL, heads "
+        "BLOB)"
 	" WITHOUT ROWID;"
 	"CREATE INDEX attached ON current (lease) WHERE lease != 0;"
 	"CREATE TABLE lease (id INTEGER PRIMARY KEY, ttl_sec INTEGER NOT NULL, renewal INTEGER NOT NULL,"
@@ -1064,13 +1074,15 @@ static const char VERSION_1[] =
 	"CREATE TABLE alarm (member_id INTEGER NOT NULL, kind INTEGER NOT NULL,"
 	" PRIMARY KEY (member_id, kind)) WITHOUT ROWID;"
 	"CREATE TABLE member (id INTEGER PRIMARY KEY, name TEXT NOT NULL, client_urls TEXT NOT NULL);"
-	"CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), log_kind TEXT NOT NULL DEFAULT 'embedded',"
+	"CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), log_kind TEXT NOT NULL DEFAULT "
+        "'embedded',"
 	" applied_offset INTEGER NOT NULL, revision INTEGER NOT NULL, compact_revision INTEGER NOT NULL,"
 	" compacted_id INTEGER NOT NULL, last_id INTEGER NOT NULL, term INTEGER NOT NULL,"
 	" cluster_id INTEGER NOT NULL, member_id INTEGER NOT NULL, logical_bytes INTEGER NOT NULL,"
 	" keys INTEGER NOT NULL, hash INTEGER NOT NULL);"
 	"INSERT INTO version VALUES (2<<20, x'61', 2, 2, 1, 0, 0, NULL, 0, x'6f6e65'),"
-	" (3<<20, x'61', 3, 2, 2, 7, 2<<20, NULL, 0, x'74776f'), (4<<20, x'62', 4, 4, 1, 0, 0, NULL, 0, x'78'),"
+	" (3<<20, x'61', 3, 2, 2, 7, 2<<20, NULL, 0, x'74776f'), (4<<20, x'62', 4, 4, 1, 0, 0, NULL, 0, "
+        "x'78'),"
 	" (5<<20, x'62', 5, 0, 0, 0, 4<<20, NULL, 1, x'');"
 	"INSERT INTO current VALUES (x'61', 3<<20, 3, 2, 2, 7, 2, NULL, x'74776f');"
 	"INSERT INTO tombstone VALUES (x'62', 5<<20, 2, NULL);"
@@ -1125,7 +1137,8 @@ START_TEST(a_database_of_version_1_is_brought_up_to_date)
 	ck_assert_int_eq(try_open(&fx, dir, LOG_EMBEDDED, NULL), STATUS_OK);
 	check_version_1(&fx);
 	fixture_run(&fx, &make_alarm(&fx.arena, PB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE,
-	                             PB__ALARM_TYPE__NOSPACE)->base);
+	                             PB__ALARM_TYPE__NOSPACE)
+	                          ->base);
 	fixture_compact_rows(&fx, 10);
 	fixture_put(&fx, "a", "three");
 	fixture_compact(&fx, 6);

@@ -61,8 +61,8 @@ struct tables {
 	Pb__Marker *marker; /* the newest; NULL: there is none */
 };
 
-static enum status_code put_row(void *arg, bool is_lease, const uint8_t key[ROW_KEY_BYTES], const void *value,
-                                size_t len)
+static enum status_code put_row(void *arg, bool is_lease, const uint8_t key[ROW_KEY_BYTES],
+                                const void *value, size_t len)
 {
 	struct tables *tables = arg;
 	struct write *write;
@@ -162,7 +162,8 @@ struct world {
 
 static void open_at(struct fixture *fx, const char *dir, const char *vfs)
 {
-	struct store_options options = {.dir = dir, .vfs = vfs, .log_kind = LOG_KAFKA, .kafka_id = "kafka-1"};
+	struct store_options options = {
+		.dir = dir, .vfs = vfs, .log_kind = LOG_KAFKA, .kafka_id = "kafka-1"};
 
 	*fx = (struct fixture){.vfs = vfs};
 	snprintf(fx->dir, sizeof fx->dir, "%s", dir);
@@ -270,7 +271,8 @@ static void drop_some_rows(struct world *world, struct fixture *fx)
 	if (!compact_is_due(fx->st))
 		return;
 	ck_assert_int_eq(store_begin(fx->st), STATUS_OK);
-	ck_assert_int_eq(compact_step(fx->st, 1 + prng_below(&world->prng, 20), &dropped, &done), STATUS_OK);
+	ck_assert_int_eq(compact_step(fx->st, 1 + prng_below(&world->prng, 20), &dropped, &done),
+	                 STATUS_OK);
 	ck_assert_int_eq(store_commit(fx->st), STATUS_OK);
 }
 
@@ -407,8 +409,9 @@ static void check_members(struct fixture *found, struct fixture *wanted)
 	}
 	ck_assert_int_eq(maintenance_read_members(&found->st->view, &found->arena, &counts[0], &members[0]),
 	                 STATUS_OK);
-	ck_assert_int_eq(maintenance_read_members(&wanted->st->view, &wanted->arena, &counts[1], &members[1]),
-	                 STATUS_OK);
+	ck_assert_int_eq(
+		maintenance_read_members(&wanted->st->view, &wanted->arena, &counts[1], &members[1]),
+		STATUS_OK);
 	ck_assert_uint_eq(counts[0], counts[1]);
 	for (size_t i = 0; i < counts[0]; i++)
 		assert_same_message(&members[0][i]->base, &members[1][i]->base);
@@ -453,7 +456,8 @@ static enum status_code feed(struct world *world, struct restore *restore, bool 
 		const struct write *write = &tables->writes[i];
 		uint8_t key[ROW_KEY_BYTES];
 
-		if (write->is_lease != is_lease || (i < clean && (write->value == NULL || is_replaced(tables, i))))
+		if (write->is_lease != is_lease ||
+		    (i < clean && (write->value == NULL || is_replaced(tables, i))))
 			continue;
 		row_key(write->id, key);
 		status = restore_row(restore, is_lease, key, sizeof key, write->value, write->len);
@@ -617,7 +621,8 @@ static uint64_t hash_rows(struct fixture *fx)
 	sqlite3_bind_int64(stmt, 3, -1);
 	while (sqlite3_step(stmt) == SQLITE_ROW) {
 		row_pack_kv(stmt, &row);
-		hash = XXH3_64bits_withSeed(row.data, row.len, hash + (uint64_t)sqlite3_column_int64(stmt, 6));
+		hash = XXH3_64bits_withSeed(row.data, row.len,
+		                            hash + (uint64_t)sqlite3_column_int64(stmt, 6));
 	}
 	sqlite3_reset(stmt);
 	buf_release(&row);
@@ -666,7 +671,7 @@ static void put(struct world *world, const char *key, const char *value)
 	propose(world, &make_put(&world->arena, key, value)->base);
 }
 
-static void delete(struct world *world, const char *key)
+static void delete (struct world *world, const char *key)
 {
 	propose(world, &make_delete(&world->arena, key, NULL)->base);
 }
@@ -733,7 +738,7 @@ START_TEST(a_deletion_at_the_revision_compacted_to_stays_until_the_next)
 	put(&world, "a", "1");
 	put(&world, "b", "1");
 	revision = next_revision(&world);
-	delete(&world, "a");
+	delete (&world, "a");
 	compact(&world, revision);
 	checkpoint_ways(&world, _i, 0);
 	ck_assert_int_eq(world.tables.marker->kv_rows, 2);
@@ -783,10 +788,10 @@ START_TEST(several_compactions_between_two_checkpoints_are_as_one)
 	for (int i = 0; i < 3; i++) {
 		revision = next_revision(&world);
 		put(&world, "a", "1");
-		delete(&world, "a");
+		delete (&world, "a");
 		compact(&world, revision + 1);
 		put_and_delete(&world, "b", true);
-		delete(&world, "b");
+		delete (&world, "b");
 		compact(&world, revision + 2);
 		compact(&world, revision + 3);
 		put(&world, "a", "2");
@@ -806,7 +811,7 @@ START_TEST(a_key_that_is_put_again_after_its_deletion_was_compacted_begins_anew)
 
 	world_open(&world, 4);
 	put(&world, "a", "1");
-	delete(&world, "a");
+	delete (&world, "a");
 	put(&world, "b", "1");
 	revision = next_revision(&world);
 	put(&world, "a", "2");
@@ -1007,8 +1012,9 @@ START_TEST(a_row_that_cannot_be_read_is_refused)
 	prepare(&world, dir, sizeof dir);
 	for (int is_lease = 0; is_lease < 2; is_lease++) {
 		ck_assert_int_eq(restore_begin(dir, NULL, &restore), STATUS_OK);
-		ck_assert_int_eq(restore_row(restore, is_lease, (const uint8_t *)ROWS[_i].key, ROWS[_i].key_len,
-		                             (const uint8_t *)ROWS[_i].value, ROWS[_i].value_len),
+		ck_assert_int_eq(restore_row(restore, is_lease, (const uint8_t *)ROWS[_i].key,
+		                             ROWS[_i].key_len, (const uint8_t *)ROWS[_i].value,
+		                             ROWS[_i].value_len),
 		                 STATUS_BAD_RECORD);
 		restore_abort(restore);
 		check_old(dir);
@@ -1164,9 +1170,11 @@ END_TEST
 static void add_corners(TCase *tcase)
 {
 	tcase_add_loop_test(tcase, a_deletion_at_the_revision_compacted_to_stays_until_the_next, 0, WAYS);
-	tcase_add_loop_test(tcase, a_key_that_came_and_went_and_came_in_the_compacted_revision_is_whole, 0, WAYS);
+	tcase_add_loop_test(tcase, a_key_that_came_and_went_and_came_in_the_compacted_revision_is_whole, 0,
+	                    WAYS);
 	tcase_add_loop_test(tcase, several_compactions_between_two_checkpoints_are_as_one, 0, WAYS);
-	tcase_add_loop_test(tcase, a_key_that_is_put_again_after_its_deletion_was_compacted_begins_anew, 0, WAYS);
+	tcase_add_loop_test(tcase, a_key_that_is_put_again_after_its_deletion_was_compacted_begins_anew, 0,
+	                    WAYS);
 	tcase_add_test(tcase, a_checkpoint_that_was_given_up_has_changed_nothing);
 	tcase_add_loop_test(tcase, a_key_with_many_versions_is_read_at_each_of_them, 0, 2);
 	tcase_add_loop_test(tcase, leases_that_came_changed_and_went_are_told_of, 0, WAYS);
