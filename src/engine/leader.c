@@ -478,8 +478,12 @@ void leader_stop(struct engine *engine)
 
 	if (leader == NULL)
 		return;
+	if (engine->cluster.tables != NULL)
+		tables_interrupt(engine->cluster.tables, true);
 	if (leader->started)
 		pthread_join(leader->thread, NULL);
+	if (engine->cluster.tables != NULL)
+		tables_interrupt(engine->cluster.tables, false);
 	if (leader->stage == STAGE_CHECKPOINT)
 		checkpoint_release(&leader->checkpoint);
 	marker_release(&leader->newest);

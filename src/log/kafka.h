@@ -56,7 +56,8 @@ void kafka_close(struct kafka *kafka);
 
 /* Connects, makes the topics that are missing, and checks all of them. What is
  * wrong was logged, with the command that mends it. Blocks, up to init_timeout_ms.
- * 'canceled' ends it early when it becomes true. STATUS_NO_KAFKA, STATUS_BAD_KAFKA. */
+ * 'canceled' is kept: when it becomes true
+ * this ends early, and so does later what waits for the tables. STATUS_NO_KAFKA, STATUS_BAD_KAFKA. */
 enum status_code kafka_prepare(struct kafka *kafka, const volatile bool *canceled);
 
 /* Checks the topics as kafka_prepare does, making none. On STATUS_BAD_KAFKA 'why' says what

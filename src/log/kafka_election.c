@@ -136,7 +136,9 @@ static void *run(void *arg)
 		kafka_note_refusal(election->client.kafka, message->err);
 		rd_kafka_message_destroy(message);
 	}
-	/* Leaves the group, so that nobody waits for our session's end. */
+	/* Leaves the group, so that nobody waits for our session's end. A close alone does
+	 * not tell Kafka so when we hold nothing (seen with 2.0.2); to unsubscribe does. */
+	rd_kafka_unsubscribe(election->rk);
 	rd_kafka_consumer_close(election->rk);
 	set_holds(election, false);
 	return NULL;

@@ -50,6 +50,8 @@ struct kafka {
 	char *group; /* of the election */
 	int64_t max_message_bytes;
 
+	const volatile bool *canceled; /* the process is to end; NULL until kafka_prepare */
+
 	pthread_mutex_t lock; /* guards the rest */
 	rd_kafka_t *admin;    /* made when first asked for; then it stays */
 	rd_kafka_topic_t *admin_topics[TOPIC_COUNT];

@@ -15,6 +15,7 @@
  */
 #include "log/kafka.h"
 
+#include <stdatomic.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,8 @@
 #include "log/kafka_internal.h"
 
 enum {
+	CALL_SLICE_MS = 1000, /* of a call that waits */
+	ASK_LIMIT_MS = 5000,  /* for where a table ends */
 	READ_BATCH = 1000,
 	READ_SLICE_MS = 100,
 	PUT_SLICE_MS = 10,
@@ -42,6 +45,7 @@ struct kafka_tables {
 	struct kafka_client write_client;
 	rd_kafka_t *writer; /* NULL: somebody else is, or may be */
 	rd_kafka_topic_t *topics[TABLE_COUNT];
+	atomic_bool interrupted;
 	bool fenced;
 
 	struct kafka_client read_client; /* the reader's */
@@ -94,14 +98,41 @@ static enum status_code give_up(struct kafka_tables *tables, const char *what, r
 	return err == RD_KAFKA_RESP_ERR__TIMED_OUT ? STATUS_TIMEOUT : STATUS_NO_KAFKA;
 }
 
+static bool is_interrupted(const struct kafka_tables *tables)
+{
+	const volatile bool *canceled = tables->kafka->canceled;
+
+	return atomic_load(&tables->interrupted) || (canceled != NULL && *canceled);
+}
+
+/* The time that one call of librdkafka's may take, so that an interruption is heard. */
+static int slice_ms(const struct kafka_tables *tables, int64_t deadline_ms)
+{
+	int64_t left = deadline_ms - clock_ms();
+
+	if (left > CALL_SLICE_MS || is_interrupted(tables))
+		left = CALL_SLICE_MS;
+	return left < 1 ? 1 : (int)left;
+}
+
+static bool is_over(const struct kafka_tables *tables, int64_t deadline_ms)
+{
+	return clock_ms() >= deadline_ms || is_interrupted(tables);
+}
+
 /* Undoes what was begun, as far as that can be done, so that no reader has to wait for it. */
 static void undo(struct kafka_tables *tables)
 {
-	rd_kafka_error_t *error =
-		rd_kafka_abort_transaction(tables->writer, (int)tables->kafka->options.timeout_ms);
+	int64_t deadline = clock_ms() + tables->kafka->options.timeout_ms;
+	rd_kafka_error_t *error;
+	bool again;
 
-	if (error != NULL)
-		rd_kafka_error_destroy(error);
+	do {
+		error = rd_kafka_abort_transaction(tables->writer, slice_ms(tables, deadline));
+		again = error != NULL && rd_kafka_error_is_retriable(error) && !is_over(tables, deadline);
+		if (error != NULL)
+			rd_kafka_error_destroy(error);
+	} while (again);
 }
 
 /* The same for an error object, which is freed. */
@@ -187,12 +218,10 @@ static enum status_code take(struct tables *base, uint64_t cluster_id)
 		return STATUS_NO_MEMORY;
 	/* It goes on where it was when it is called again. */
 	for (;;) {
-		int64_t left = deadline - clock_ms();
-
-		error = rd_kafka_init_transactions(tables->writer, left < 1 ? 1 : (int)left);
+		error = rd_kafka_init_transactions(tables->writer, slice_ms(tables, deadline));
 		if (error == NULL)
 			return STATUS_OK;
-		if (!rd_kafka_error_is_retriable(error) || left < 1)
+		if (!rd_kafka_error_is_retriable(error) || is_over(tables, deadline))
 			break;
 		rd_kafka_error_destroy(error);
 		rd_kafka_poll(tables->writer, RETRY_MS);
@@ -245,7 +274,7 @@ static enum status_code put(struct tables *base, enum table table, const void *k
 		err = produce(tables->topics[table], key, key_len, value, value_len);
 		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 			return STATUS_OK;
-		if (err != RD_KAFKA_RESP_ERR__QUEUE_FULL || clock_ms() >= deadline)
+		if (err != RD_KAFKA_RESP_ERR__QUEUE_FULL || is_over(tables, deadline))
 			break;
 		rd_kafka_poll(tables->writer, PUT_SLICE_MS);
 	}
@@ -265,12 +294,10 @@ static enum status_code commit(struct tables *base)
 	if (tables->writer == NULL)
 		return not_writer(tables);
 	for (;;) {
-		int64_t left = deadline - clock_ms();
-
-		error = rd_kafka_commit_transaction(tables->writer, left < 1 ? 1 : (int)left);
+		error = rd_kafka_commit_transaction(tables->writer, slice_ms(tables, deadline));
 		if (error == NULL)
 			return STATUS_OK;
-		if (!rd_kafka_error_is_retriable(error) || left < 1)
+		if (!rd_kafka_error_is_retriable(error) || is_over(tables, deadline))
 			break;
 		rd_kafka_error_destroy(error);
 		rd_kafka_poll(tables->writer, RETRY_MS);
@@ -281,13 +308,9 @@ static enum status_code commit(struct tables *base)
 static void abort_transaction(struct tables *base)
 {
 	struct kafka_tables *tables = (struct kafka_tables *)base;
-	rd_kafka_error_t *error;
 
-	if (tables->writer == NULL)
-		return;
-	error = rd_kafka_abort_transaction(tables->writer, (int)tables->kafka->options.timeout_ms);
-	if (error != NULL)
-		fail(tables, "abort", error);
+	if (tables->writer != NULL)
+		undo(tables);
 }
 
 /* A reading under way. */
@@ -355,6 +378,8 @@ static enum status_code read_rows(struct reading *reading, rd_kafka_queue_t *que
 			deadline = clock_ms() + timeout_ms;
 		else if (code == STATUS_OK && clock_ms() >= deadline)
 			code = STATUS_BUSY;
+		if (code == STATUS_OK && is_interrupted(reading->tables))
+			code = STATUS_NO_KAFKA;
 	}
 	return code;
 }
@@ -369,8 +394,8 @@ static enum status_code read_table(struct tables *base, enum table table, table_
 	rd_kafka_t *rk;
 	rd_kafka_topic_t *topic;
 	rd_kafka_queue_t *queue;
-	enum status_code code = kafka_watermarks(tables->kafka, topic_number, &reading.low, &reading.high,
-	                                         tables->kafka->options.timeout_ms);
+	enum status_code code =
+		kafka_watermarks(tables->kafka, topic_number, &reading.low, &reading.high, ASK_LIMIT_MS);
 
 	if (code != STATUS_OK || reading.high <= reading.low)
 		return code;
@@ -397,6 +422,11 @@ static enum status_code read_table(struct tables *base, enum table table, table_
 	return code;
 }
 
+static void interrupt(struct tables *base, bool on)
+{
+	atomic_store(&((struct kafka_tables *)base)->interrupted, on);
+}
+
 static void close_tables(struct tables *base)
 {
 	struct kafka_tables *tables = (struct kafka_tables *)base;
@@ -412,6 +442,7 @@ static const struct tables_ops tables_kafka = {
 	.commit = commit,
 	.abort = abort_transaction,
 	.read = read_table,
+	.interrupt = interrupt,
 	.close = close_tables,
 };
 

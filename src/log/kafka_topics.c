@@ -687,6 +687,7 @@ enum status_code kafka_prepare(struct kafka *kafka, const volatile bool *cancele
 	enum status_code code;
 	char *line, *rest = NULL;
 
+	kafka->canceled = canceled;
 	buf_init(&why);
 	code = kafka_check_topics(kafka, MISSING_IS_MADE, clock_ms() + kafka->options.init_timeout_ms,
 	                          canceled, &why, NULL);

@@ -12,6 +12,7 @@
 #ifndef KETA_TABLES_H
 #define KETA_TABLES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,6 +49,7 @@ struct tables_ops {
 	enum status_code (*commit)(struct tables *tables);
 	void (*abort)(struct tables *tables);
 	enum status_code (*read)(struct tables *tables, enum table table, table_row_fn *row, void *arg);
+	void (*interrupt)(struct tables *tables, bool on);
 	void (*close)(struct tables *tables);
 };
 
@@ -98,6 +100,14 @@ static inline enum status_code tables_read(struct tables *tables, enum table tab
                                            void *arg)
 {
 	return tables->ops->read(tables, table, row, arg);
+}
+
+/* While it is on, calls that wait for others end within about a second, with
+ * STATUS_NO_KAFKA or STATUS_TIMEOUT: for a stop. Any thread. */
+static inline void tables_interrupt(struct tables *tables, bool on)
+{
+	if (tables->ops->interrupt != NULL)
+		tables->ops->interrupt(tables, on);
 }
 
 /* NULL is fine. */

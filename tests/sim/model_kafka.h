@@ -57,6 +57,8 @@ struct model_queue {
 	size_t first, count, size;
 };
 
+struct model_link;
+
 struct model_kafka {
 	struct prng *prng;
 	int64_t (*now_ms)(void);
@@ -87,8 +89,6 @@ struct model_kafka {
 
 	struct { int64_t late, twins, timeouts, unknown_commits, fenced, commits, trims; } counts;
 };
-
-struct model_link;
 
 void model_kafka_init(struct model_kafka *kafka, struct prng *prng, int64_t (*now_ms)(void));
 void model_kafka_release(struct model_kafka *kafka);

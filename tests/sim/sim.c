@@ -720,10 +720,10 @@ static void run_node(struct sim *sim, struct node *node, unsigned dice)
 		node_boot_turn(node);
 	} else if (node->phase == NODE_RUN && dice < 320) {
 		node_apply(node, 1 + prng_below(&sim->prng, 6));
-	} else if (node->phase == NODE_RUN && dice < 480) {
-		node_keep_house(node);
 	} else if (node->phase == NODE_RUN && dice < 640) {
-		node_lead(node);
+		node_keep_house(node);
+		if (node->phase == NODE_RUN)
+			node_lead(node);
 		check_leader(sim, node);
 	} else if (node->phase == NODE_RUN && dice < 660) {
 		node_guard(node);
@@ -743,10 +743,12 @@ static void move_network(struct sim *sim, struct node *node)
 	if (node->link == NULL)
 		return;
 	model_link_expire(node->link);
-	if (prng_chance(&sim->prng, 60))
-		model_link_deliver(node->link);
-	else if (node->phase == NODE_RUN)
-		model_link_confirm(node->link);
+	for (unsigned i = prng_below(&sim->prng, 4); i > 0; i--) {
+		if (prng_chance(&sim->prng, 60))
+			model_link_deliver(node->link);
+		else if (node->phase == NODE_RUN)
+			model_link_confirm(node->link);
+	}
 }
 
 static void disturb(struct sim *sim, struct node *node)
@@ -755,7 +757,7 @@ static void disturb(struct sim *sim, struct node *node)
 
 	if (dice < 60) {
 		crash(sim, node);
-	} else if (dice < 160) {
+	} else if (dice < 200) {
 		elect(sim, node);
 	} else if (dice < 350) {
 		model_kafka_show(&sim->kafka, (enum table)prng_below(&sim->prng, TABLE_COUNT));
@@ -766,7 +768,7 @@ static void disturb(struct sim *sim, struct node *node)
 		tell(sim, "node %s %s", node->name, node->paused ? "is paused" : "goes on");
 	} else if (dice < 435) {
 		begin_outage(sim);
-	} else if (dice < 550 && node->link != NULL) {
+	} else if (dice < 443 && node->link != NULL) {
 		model_link_cut(node->link, true);
 		sim->counts->cuts++;
 		tell(sim, "node %s is cut off", node->name);
