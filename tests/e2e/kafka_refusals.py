@@ -86,6 +86,8 @@ def two_partitions_refuse_the_start(world):
     node = Node(world, prefix)
     node.refuse(BAD_CONFIG, "topic %scommits: it has 2 partitions, must have 1" % prefix)
     world.mend(node)
+    poll(lambda: not any(world.kafka.partitions(prefix + "commits", broker) for broker in range(BROKERS)), MEND_LIMIT_SEC,
+         "the end of the topic")
     node.start()
     node.put("a", "1")
 

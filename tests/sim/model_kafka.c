@@ -363,7 +363,23 @@ static void close_nothing(struct tables *tables)
 	(void)tables;
 }
 
-static const struct tables_ops TABLES_MODEL = {take, begin, put, finish_commit, abort_writing, read_table, close_nothing};
+/* Nothing here waits. */
+static void interrupt(struct tables *tables, bool on)
+{
+	(void)tables;
+	(void)on;
+}
+
+static const struct tables_ops TABLES_MODEL = {
+	.take = take,
+	.begin = begin,
+	.put = put,
+	.commit = finish_commit,
+	.abort = abort_writing,
+	.read = read_table,
+	.interrupt = interrupt,
+	.close = close_nothing,
+};
 
 /* ---- The election of a link ---- */
 

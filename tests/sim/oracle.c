@@ -545,8 +545,6 @@ const char *oracle_apply(struct oracle *oracle, int64_t offset, int64_t now_ms, 
 	place.incarnation = rec->incarnation;
 	place.sequence = rec->sequence;
 	place.kind = rec->request_case;
-	if (rec->cluster_id != 0 && rec->cluster_id != oracle->cluster_id)
-		oracle->foreign = true;
 	if (admit(oracle, rec)) {
 		place.ignored = false;
 		place.status = run(oracle, rec, &response);
@@ -558,6 +556,22 @@ const char *oracle_apply(struct oracle *oracle, int64_t offset, int64_t now_ms, 
 	broken = check_expiries(oracle, rec, now_ms, silent_ms);
 	add_place(oracle, place);
 	return broken;
+}
+
+void oracle_rewind(struct oracle *oracle)
+{
+	struct oracle old = *oracle;
+
+	oracle_init(oracle, old.kafka);
+	for (size_t at = 1; at <= oracle->kafka->count; at++) {
+		oracle_apply(oracle, (int64_t)at, 0, 0);
+		oracle->places[at].hash = old.places[at].hash;
+	}
+	/* Of time only what goes on is known: nothing is held against it. */
+	for (size_t i = 0; i < oracle->lease_count; i++)
+		oracle->leases[i].asked_ms = INT64_MIN / 2;
+	oracle->expired = old.expired;
+	oracle_release(&old);
 }
 
 void oracle_explain(const struct oracle *oracle, int64_t offset, struct buf *text)

@@ -60,7 +60,6 @@ struct oracle {
 	uint64_t cluster_id, term, owner, owner_member, level;
 	struct oracle_member members[ORACLE_MEMBERS_MAX];
 	size_t member_count;
-	bool foreign; /* the log is another cluster's by now: nothing is known of it */
 
 	struct oracle_place *places; /* that of offset n is number n; 0 is the empty state */
 	size_t count, size;
@@ -77,6 +76,9 @@ void oracle_release(struct oracle *oracle);
 
 /* Follows one more record. NULL, or what is wrong with it. */
 const char *oracle_apply(struct oracle *oracle, int64_t offset, int64_t now_ms, int64_t silent_ms);
+
+/* The log's newest records were lost: what remains is replayed. */
+void oracle_rewind(struct oracle *oracle);
 
 const struct oracle_place *oracle_at(const struct oracle *oracle, int64_t offset);
 struct oracle_lease *oracle_find_lease(struct oracle *oracle, int64_t id);

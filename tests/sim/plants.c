@@ -249,6 +249,7 @@ enum status_code __wrap_cluster_apply_take_office(struct store *st, const Pb__Re
 	if (planted == PLANT_HIGHEST_TERM && rec->take_office->term == st->view.state.term) {
 		st->view.state.owner = rec->incarnation;
 		st->view.state.owner_member = rec->member_id;
+		return STATUS_OK;
 	}
 	return __real_cluster_apply_take_office(st, rec);
 }

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/logger.h"
 #include "engine/method.h"
+#include "lib/fault_vfs.h"
 #include "lib/fixture.h"
 #include "log/record.h"
 #include "sim/node.h"
@@ -52,6 +53,7 @@ struct sim {
 	struct oracle oracle;
 	struct node nodes[NODES_MAX];
 	int node_count;
+	const char *dir;
 	int64_t step;
 	bool broken;
 	struct errand *errands;
@@ -687,7 +689,7 @@ static void crash(struct sim *sim, struct node *node)
 	static const enum node_end ENDS[] = {NODE_KILL, NODE_KILL, NODE_KILL, NODE_POWER_CUT, NODE_POWER_CUT, NODE_WIPE, NODE_STOP};
 	enum node_end how = ENDS[prng_below(&sim->prng, sizeof ENDS / sizeof ENDS[0])];
 
-	if (node->phase == NODE_DOWN || node->phase == NODE_REFUSED)
+	if (node->phase == NODE_DOWN || node->phase == NODE_REFUSED || is_tainted(sim, node))
 		return;
 	tell(sim, "node %s ends: %d", node->name, (int)how);
 	sim->counts->kills += how == NODE_KILL;
@@ -727,9 +729,9 @@ static void run_node(struct sim *sim, struct node *node, unsigned dice)
 		check_leader(sim, node);
 	} else if (node->phase == NODE_RUN && dice < 660) {
 		node_guard(node);
-	} else if (node->phase == NODE_RUN && dice < 668) {
-		engine_request_checkpoint(node->engine);
 	} else if (node->phase == NODE_RUN && dice < 676) {
+		engine_request_checkpoint(node->engine);
+	} else if (node->phase == NODE_RUN && dice < 684) {
 		node_copy(node);
 	} else if (node->phase == NODE_RUN) {
 		be_client(sim, node);
@@ -782,6 +784,8 @@ static void disturb(struct sim *sim, struct node *node)
 	}
 }
 
+static void play(struct sim *sim);
+
 static void step(struct sim *sim)
 {
 	struct node *node = &sim->nodes[prng_below(&sim->prng, (unsigned)sim->node_count)];
@@ -789,10 +793,13 @@ static void step(struct sim *sim)
 
 	sim->step++;
 	sim->counts->steps++;
-	pass_time(prng_below(&sim->prng, 25));
+	pass_time(prng_below(&sim->prng, 13));
 	if (sim->kafka.out && now_ms() >= sim->out_until_ms)
 		end_outage(sim);
 	if (sim->held[index_of(sim, node)])
+		return;
+	play(sim);
+	if (sim->broken || sim->held[index_of(sim, node)])
 		return;
 	if (dice < 45)
 		disturb(sim, node);
@@ -802,6 +809,319 @@ static void step(struct sim *sim)
 		run_node(sim, node, prng_below(&sim->prng, 1000));
 	else if (node->phase == NODE_RUN && prng_chance(&sim->prng, 5))
 		node_lead(node); /* what a thread was about to do when the process was stopped */
+}
+
+/* ---- What befalls a run ---- */
+
+static void round_of_all(struct sim *sim, int round);
+
+/* Whoever has applied what was lost finds out, and is emptied by the operator. */
+static void repair_lost_tail(struct sim *sim)
+{
+	for (int round = 0; round < 1500 && sim->act != ACT_BEFORE && !sim->broken; round++)
+		round_of_all(sim, round);
+	for (int i = 0; i < sim->node_count && !sim->broken; i++) {
+		struct node *node = &sim->nodes[i];
+
+		if (sim->tainted[i] && node->phase != NODE_REFUSED)
+			broke(sim, "node %s has applied what the log has lost, and goes on", node->name);
+		if (node->phase != NODE_REFUSED)
+			continue;
+		if (node->refused != STATUS_BAD_LOG)
+			broke(sim, "node %s has given up: %s", node->name, status_code_name(node->refused));
+		node_end(node, NODE_WIPE);
+		sim->tainted[i] = false;
+	}
+	sim->scenario_mutes = false;
+}
+
+static struct node *any_running(struct sim *sim)
+{
+	struct node *node = &sim->nodes[prng_below(&sim->prng, 3)];
+
+	return node->phase == NODE_RUN && !sim->held[index_of(sim, node)] && node_is_ready(node) ? node : NULL;
+}
+
+/* Its files are tampered with: what it says counts for nothing until it is built anew. */
+static bool diverge(struct sim *sim)
+{
+	struct node *node = any_running(sim);
+
+	if (node == NULL || node->engine->leading || sim->counts->checkpoints < 0)
+		return false;
+	sim->victim = node;
+	sim->victim_rebuilds = node->rebuilds;
+	sim->tainted[index_of(sim, node)] = true;
+	node->store->saved.hash ^= 4711;
+	node->store->view.state.hash = node->store->saved.hash;
+	sqlite3_exec(node->store->view.db, "UPDATE current SET value = 'tampered'", NULL, NULL, NULL);
+	model_link_give_hint(node->link, false);
+	sim->counts->diverged++;
+	tell(sim, "the state of node %s becomes another", node->name);
+	return true;
+}
+
+static bool lose_tail(struct sim *sim)
+{
+	size_t count = 1 + prng_below(&sim->prng, 6);
+	int64_t end = (int64_t)sim->kafka.count - (int64_t)count;
+
+	if (end < sim->kafka.first + 5 || marker_offset(sim) > end)
+		return false;
+	for (int i = 0; i < sim->node_count; i++)
+		if (sim->held[i] || sim->nodes[i].phase == NODE_REBUILD || sim->nodes[i].phase == NODE_LOOK)
+			return false;
+	model_kafka_lose_tail(&sim->kafka, count);
+	oracle_rewind(&sim->oracle);
+	for (int i = 0; i < sim->node_count; i++) {
+		if (sim->nodes[i].phase == NODE_DOWN)
+			node_end(&sim->nodes[i], NODE_WIPE); /* nobody knows what is on its disk */
+		sim->tainted[i] |= node_position(&sim->nodes[i]) > end;
+	}
+	sim->acked_offset = 0;
+	sim->acked_revision = 0;
+	sim->scenario_mutes = true;
+	sim->counts->lost_tails++;
+	tell(sim, "the log's tail behind %" PRId64 " is lost", end);
+	return true;
+}
+
+static void append_foreign(struct sim *sim, const ProtobufCMessage *request, uint64_t cluster_id, uint64_t sequence)
+{
+	Pb__Record rec;
+	struct buf packed;
+
+	pb__record__init(&rec);
+	record_set_request(&rec, request);
+	rec.cluster_id = cluster_id;
+	rec.member_id = 77;
+	rec.incarnation = 7;
+	rec.sequence = sequence;
+	buf_init(&packed);
+	record_pack(&rec, 1, &packed);
+	model_kafka_append(&sim->kafka, packed.data, packed.len);
+	buf_release(&packed);
+}
+
+/* Another cluster's log in the place of this one's, or an empty one. */
+static bool recreate(struct sim *sim)
+{
+	Pb__Genesis genesis = PB__GENESIS__INIT;
+	Pb__Join founding = PB__JOIN__INIT;
+	Pb__PutRequest *put = make_put(&sim->oracle.arena, "foreign", "1");
+	unsigned records = prng_chance(&sim->prng, 40) ? 0 : prng_below(&sim->prng, 300);
+
+	for (int i = 0; i < sim->node_count; i++) {
+		const struct node *node = &sim->nodes[i];
+
+		if (sim->held[i] || node->phase != NODE_RUN || node_position(node) < 10)
+			return false;
+	}
+	for (int i = 0; i < sim->node_count; i++)
+		sim->recreated_position[i] = node_position(&sim->nodes[i]);
+	sim->kafka.on_record = NULL;
+	sim->kafka.on_commit = NULL;
+	sim->scenario_mutes = true;
+	model_kafka_recreate(&sim->kafka);
+	genesis.cluster_id = 4711;
+	genesis.member_name = (char *)(uintptr_t)"foreign";
+	founding.name = genesis.member_name;
+	founding.number = 1;
+	founding.level = 1;
+	founding.version = genesis.member_name;
+	if (records > 0)
+		append_foreign(sim, &genesis.base, 0, 1);
+	if (records > 0)
+		append_foreign(sim, &founding.base, 4711, 1);
+	for (unsigned i = 0; i < records; i++)
+		append_foreign(sim, &put->base, 4711, 2 + i);
+	sim->counts->recreated++;
+	tell(sim, "the log is another one, with %u records", records);
+	return true;
+}
+
+static bool poison(struct sim *sim)
+{
+	static const char bytes[] = "KETA is not what this is";
+
+	if (sim->kafka.count < 8)
+		return false;
+	sim->poison_offset = model_kafka_append(&sim->kafka, bytes, sizeof bytes);
+	plants_poison(&sim->nodes[0], sim->poison_offset);
+	sim->counts->poisons++;
+	return true;
+}
+
+/* The operator has seen that no node goes on. */
+static void pass_over_poison(struct sim *sim)
+{
+	tell(sim, "the operator says to pass over %" PRId64, sim->poison_offset);
+	sim->skip_offset = sim->poison_offset;
+	for (int i = 0; i < sim->node_count; i++) {
+		sim->nodes[i].config.log_skip_offset = sim->poison_offset;
+		if (!sim->held[i] && sim->nodes[i].phase != NODE_DOWN)
+			node_end(&sim->nodes[i], NODE_STOP);
+	}
+}
+
+/* One node after the other gets the newer version; one more, an old one, joins in between. */
+static bool upgrade(struct sim *sim)
+{
+	struct node *node = &sim->nodes[prng_below(&sim->prng, (unsigned)sim->node_count)];
+
+	if (sim->held[index_of(sim, node)] || node->phase == NODE_DOWN)
+		return false;
+	if (node->max_level == 1 && node->phase == NODE_REFUSED && node->refused != STATUS_NEWER_RECORD)
+		broke(sim, "node %s has given up: %s", node->name, status_code_name(node->refused));
+	node_end(node, NODE_STOP);
+	node->max_level = 2;
+	sim->counts->upgrades++;
+	tell(sim, "node %s is upgraded", node->name);
+	return true;
+}
+
+/* The fourth node has the name of the first, on a disk of its own. */
+static bool start_twin(struct sim *sim)
+{
+	struct node *twin = &sim->nodes[3];
+
+	if (sim->nodes[0].phase != NODE_RUN || !node_is_ready(&sim->nodes[0]) || sim->held[0])
+		return false;
+	node_init(twin, &sim->kafka, sim->dir, "D");
+	snprintf(twin->name, sizeof twin->name, "%s", sim->nodes[0].name);
+	twin->config.name = twin->name;
+	twin->on_position = on_position;
+	twin->listener = sim;
+	sim->node_count = 4;
+	sim->counts->twin_names++;
+	return true;
+}
+
+/* Of two of one name the older gives up. The operator sees it, and removes the newer. */
+static void end_twin(struct sim *sim)
+{
+	int refused = 0;
+
+	for (int i = 0; i < sim->node_count; i++)
+		refused += sim->nodes[i].phase == NODE_REFUSED && sim->nodes[i].refused == STATUS_REPLACED;
+	if (refused == 0 || sim->held[0] || sim->held[3])
+		return;
+	node_end(&sim->nodes[3], NODE_WIPE);
+	sim->node_count = 3;
+	if (sim->nodes[0].phase == NODE_REFUSED)
+		node_end(&sim->nodes[0], NODE_STOP);
+	sim->act = ACT_OVER;
+}
+
+static bool spoil_disk(struct sim *sim)
+{
+	struct fault fault = {
+		.calls = FAULT_WRITE | FAULT_SYNC | (prng_chance(&sim->prng, 50) ? FAULT_READ : 0U),
+		.at = 1 + prng_below(&sim->prng, 20),
+		.from_then_on = prng_chance(&sim->prng, 60),
+		.code = prng_chance(&sim->prng, 50) ? SQLITE_FULL : SQLITE_IOERR,
+	};
+
+	fault_vfs_plan(&fault);
+	sim->counts->disk_faults++;
+	tell(sim, "the disk of node %s fails", sim->nodes[0].name);
+	return true;
+}
+
+static bool begin_act(struct sim *sim)
+{
+	switch (sim->scenario) {
+	case SCENARIO_UPGRADE:
+		return upgrade(sim);
+	case SCENARIO_POISON:
+		return poison(sim);
+	case SCENARIO_DIVERGED:
+		return diverge(sim);
+	case SCENARIO_TWIN_NAME:
+		return start_twin(sim);
+	case SCENARIO_LOST_TAIL:
+		return lose_tail(sim);
+	case SCENARIO_RECREATED:
+		return recreate(sim);
+	case SCENARIO_BAD_DISK:
+		return spoil_disk(sim);
+	case SCENARIO_PLAIN:
+	case SCENARIO_COUNT:
+		break;
+	}
+	return false;
+}
+
+/* The victim has been built anew: it counts again. */
+static void look_after_victim(struct sim *sim)
+{
+	if (sim->victim == NULL)
+		return;
+	if (sim->victim->link != NULL)
+		model_link_give_hint(sim->victim->link, false);
+	if (sim->victim->rebuilds == sim->victim_rebuilds)
+		return;
+	sim->tainted[index_of(sim, sim->victim)] = false;
+	sim->victim = NULL;
+	sim->act = ACT_OVER;
+}
+
+static void play(struct sim *sim)
+{
+	if (sim->scenario == SCENARIO_PLAIN)
+		return;
+	look_after_victim(sim);
+	if (sim->act == ACT_BEFORE && sim->step > 400 && prng_below(&sim->prng, 100) == 0 && begin_act(sim)) {
+		sim->act = ACT_GOING;
+		sim->act_step = sim->step;
+	} else if (sim->act == ACT_GOING && sim->scenario == SCENARIO_TWIN_NAME) {
+		end_twin(sim);
+	} else if (sim->act == ACT_GOING && prng_below(&sim->prng, 300) == 0) {
+		if (sim->scenario == SCENARIO_POISON && sim->skip_offset == 0)
+			pass_over_poison(sim);
+		else if (sim->scenario == SCENARIO_UPGRADE)
+			upgrade(sim);
+		else if (sim->scenario == SCENARIO_BAD_DISK && prng_chance(&sim->prng, 50))
+			fault_vfs_plan(NULL);
+		else if (sim->scenario == SCENARIO_BAD_DISK)
+			spoil_disk(sim);
+	}
+}
+
+/* What an operator does once all else is well again. */
+static void repair(struct sim *sim)
+{
+	switch (sim->scenario) {
+	case SCENARIO_POISON:
+		if (sim->poison_offset > 0 && sim->skip_offset == 0)
+			pass_over_poison(sim);
+		break;
+	case SCENARIO_UPGRADE:
+		for (int i = 0; i < sim->node_count; i++) {
+			if (sim->nodes[i].phase == NODE_REFUSED && sim->nodes[i].refused != STATUS_NEWER_RECORD)
+				broke(sim, "node %s has given up: %s", sim->nodes[i].name, status_code_name(sim->nodes[i].refused));
+			if (sim->nodes[i].phase == NODE_REFUSED || sim->nodes[i].max_level == 1)
+				node_end(&sim->nodes[i], NODE_STOP);
+			sim->nodes[i].max_level = 2;
+		}
+		break;
+	case SCENARIO_TWIN_NAME:
+		for (int round = 0; round < 2000 && sim->node_count == 4 && !sim->broken; round++) {
+			round_of_all(sim, round);
+			end_twin(sim);
+		}
+		if (sim->node_count == 4)
+			broke(sim, "of two nodes of one name none gives up");
+		break;
+	case SCENARIO_LOST_TAIL:
+		repair_lost_tail(sim);
+		break;
+	case SCENARIO_BAD_DISK:
+		fault_vfs_plan(NULL);
+		break;
+	default:
+		break;
+	}
 }
 
 /* A process is stopped while it waits for Kafka; the others go on. */
@@ -819,7 +1139,9 @@ static void on_wait(void *arg, const struct model_link *link)
 	sim->counts->stalls++;
 	tell(sim, "node %s is stopped in the middle", sim->nodes[at].name);
 	sim->is_holding = sim->held[at] = true;
-	for (unsigned i = prng_below(&sim->prng, 500); i > 0 && !sim->broken; i--)
+	if (prng_chance(&sim->prng, 50))
+		elect(sim, &sim->nodes[(at + 1) % sim->node_count]);
+	for (unsigned i = prng_below(&sim->prng, 800); i > 0 && !sim->broken; i--)
 		step(sim);
 	sim->is_holding = sim->held[at] = false;
 	tell(sim, "node %s goes on in the middle", sim->nodes[at].name);
@@ -935,6 +1257,19 @@ static void prove_rebuild(struct sim *sim)
 	settle(sim);
 }
 
+/* Of another log in the place of theirs all nodes find out, and apply nothing. */
+static void check_refusals(struct sim *sim)
+{
+	for (int round = 0; round < 1500 && !sim->broken; round++)
+		round_of_all(sim, round);
+	for (int i = 0; i < sim->node_count && !sim->broken; i++) {
+		struct node *node = &sim->nodes[i];
+
+		if (node->phase != NODE_REFUSED || node->refused != STATUS_BAD_LOG)
+			broke(sim, "node %s goes on although the log is another one (phase %d)", node->name, (int)node->phase);
+	}
+}
+
 static void set_up(struct sim *sim, const char *dir)
 {
 	static const char *const NAMES[NODES_MAX] = {"A", "B", "C", "D"};
@@ -950,6 +1285,7 @@ static void set_up(struct sim *sim, const char *dir)
 	sim->kafka.on_wait = on_wait;
 	sim->kafka.listener = sim;
 	sim->node_count = 3;
+	sim->scenario = prng_chance(&sim->prng, 55) ? SCENARIO_PLAIN : (enum scenario)prng_below(&sim->prng, SCENARIO_COUNT);
 	for (int i = 0; i < sim->node_count; i++) {
 		struct node *node = &sim->nodes[i];
 
@@ -957,6 +1293,12 @@ static void set_up(struct sim *sim, const char *dir)
 		node_end(node, NODE_WIPE);
 		node->on_position = on_position;
 		node->listener = sim;
+		node->config.checkpoint_interval_ms = 1500 + prng_below(&sim->prng, 5000);
+		node->max_level = sim->scenario == SCENARIO_UPGRADE ? 1 : 2;
+	}
+	if (sim->scenario == SCENARIO_BAD_DISK) {
+		fault_vfs_start(sim->nodes[0].dir);
+		sim->nodes[0].vfs = FAULT_VFS;
 	}
 	plants_begin(&sim->kafka, sim->nodes, sim->node_count);
 }
@@ -987,15 +1329,22 @@ bool sim_run(const struct sim_options *options, const char *dir, struct sim_coun
 	assert(sim != NULL);
 	sim->options = options;
 	sim->counts = counts;
+	sim->dir = dir;
 	set_up(sim, dir);
 	while (!sim->broken && sim->step < options->steps)
 		step(sim);
-	if (!sim->broken) {
-		heal(sim);
-		settle(sim);
-	}
 	if (!sim->broken)
-		prove_rebuild(sim);
+		heal(sim);
+	if (!sim->broken && sim->scenario == SCENARIO_RECREATED && sim->act != ACT_BEFORE) {
+		check_refusals(sim);
+	} else {
+		if (!sim->broken)
+			repair(sim);
+		if (!sim->broken)
+			settle(sim);
+		if (!sim->broken)
+			prove_rebuild(sim);
+	}
 	held = !sim->broken;
 	tear_down(sim);
 	free(sim);
