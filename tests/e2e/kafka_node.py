@@ -224,7 +224,8 @@ def hashes(nodes):
     def same_place():
         found = [node.metrics() for node in nodes]
         places = {each["keta_log_applied_offset"] for each in found}
-        return len(places) == 1 and [next(name for name in each if name.startswith("keta_state_hash")) for each in found]
+        return len(places) == 1 and [next(name for name in each if name.startswith("keta_state_hash"))
+                                     for each in found]
     return poll(same_place, READY_LIMIT_SEC, "all nodes at one offset")
 
 

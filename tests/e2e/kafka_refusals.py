@@ -37,7 +37,8 @@ RESERVED = {
 
 def commits_settings():
     return {"cleanup.policy": "delete", "retention.ms": -1, "retention.bytes": -1,
-            "message.timestamp.type": "LogAppendTime", "min.insync.replicas": 1, "unclean.leader.election.enable": "false",
+            "message.timestamp.type": "LogAppendTime", "min.insync.replicas": 1,
+            "unclean.leader.election.enable": "false",
             "max.message.bytes": 4 << 20}
 
 
@@ -65,7 +66,8 @@ def wrong_settings_refuse_the_start(world):
     kafka.alter_topic(prefix + "kv", {"cleanup.policy": "delete"})
     kafka.alter_topic(prefix + "leases", {"cleanup.policy": "compact,delete", "delete.retention.ms": 1000})
     node.refuse(
-        BAD_CONFIG, "Kafka is not set up as it must be", "topic %scommits: cleanup.policy is compact, must be delete" % prefix,
+        BAD_CONFIG, "Kafka is not set up as it must be",
+        "topic %scommits: cleanup.policy is compact, must be delete" % prefix,
         "topic %scommits: retention.ms is 604800000, must be -1" % prefix,
         "topic %scommits: retention.bytes is 1000000, must be -1" % prefix,
         "topic %scommits: message.timestamp.type is CreateTime, must be LogAppendTime" % prefix,
@@ -75,7 +77,8 @@ def wrong_settings_refuse_the_start(world):
         "topic %sleases: cleanup.policy is compact,delete, must be compact" % prefix,
         "topic %sleases: delete.retention.ms is 1000, must be at least 3600000" % prefix)
     expect(len(world.mend(node)) == 9, "not one command for each setting: %s", node.commands())
-    poll(lambda: is_known(kafka, prefix + "leases", "delete.retention.ms", "3600000"), MEND_LIMIT_SEC, "the last command")
+    poll(lambda: is_known(kafka, prefix + "leases", "delete.retention.ms", "3600000"), MEND_LIMIT_SEC,
+         "the last command")
     node.start()
     expect(node.read("a") == "1", "the key is gone")
 
@@ -86,8 +89,8 @@ def two_partitions_refuse_the_start(world):
     node = Node(world, prefix)
     node.refuse(BAD_CONFIG, "topic %scommits: it has 2 partitions, must have 1" % prefix)
     world.mend(node)
-    poll(lambda: not any(world.kafka.partitions(prefix + "commits", broker) for broker in range(BROKERS)), MEND_LIMIT_SEC,
-         "the end of the topic")
+    poll(lambda: not any(world.kafka.partitions(prefix + "commits", broker) for broker in range(BROKERS)),
+         MEND_LIMIT_SEC, "the end of the topic")
     node.start()
     node.put("a", "1")
 
@@ -105,8 +108,8 @@ def too_few_replicas_refuse_the_start(world):
     poll(lambda: all(len(world.kafka.in_sync(prefix + name)) == 2 for name in TOPICS), 60, "two replicas in sync")
     node.refuse(BAD_CONFIG, "topic %scommits: min.insync.replicas is 1, must be at least 2" % prefix)
     world.mend(node)
-    poll(lambda: all(is_known(world.kafka, prefix + name, "min.insync.replicas", "2") for name in TOPICS), MEND_LIMIT_SEC,
-         "the commands")
+    poll(lambda: all(is_known(world.kafka, prefix + name, "min.insync.replicas", "2") for name in TOPICS),
+         MEND_LIMIT_SEC, "the commands")
     node.start()
     expect(node.read("a") == "1", "the key is gone")
 
@@ -276,7 +279,8 @@ def expect_both_stop(nodes, acknowledged):
 
 
 def a_write_to(node):
-    return node.call("kv/put", {"key": b64("a"), "value": b64("wrong")}, timeout=1, headers={"Grpc-Timeout": "500m"})[0] == 200
+    return node.call("kv/put", {"key": b64("a"), "value": b64("wrong")}, timeout=1,
+                     headers={"Grpc-Timeout": "500m"})[0] == 200
 
 
 def running_pair(world, prefix):
@@ -563,7 +567,8 @@ TESTS = [
     a_poison_record_stops_writes_until_it_is_skipped, a_log_of_other_nodes_is_refused, a_lost_tail_is_refused,
     a_lost_tail_that_was_written_over_is_refused, a_log_made_anew_and_empty_is_refused,
     a_log_made_anew_beside_a_checkpoint_is_refused, a_log_that_is_missing_stops_the_writes,
-    a_log_deleted_under_running_nodes_is_noticed, a_log_overtaken_under_running_nodes_is_noticed, a_log_refilled_under_running_nodes_is_noticed,
+    a_log_deleted_under_running_nodes_is_noticed, a_log_overtaken_under_running_nodes_is_noticed,
+    a_log_refilled_under_running_nodes_is_noticed,
 ]
 
 

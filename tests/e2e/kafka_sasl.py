@@ -117,7 +117,8 @@ def each_missing_right_is_named(world):
     node.put("a", "1")
     node.stop()
     wait_for_login(node)
-    found = {"--group": ["group", "roup authorization failed"], "--transactional-id": ["transactional id", "uthorization failed"],
+    found = {"--group": ["group", "roup authorization failed"],
+             "--transactional-id": ["transactional id", "uthorization failed"],
              "--operation Delete": ["Delete on topic", "uthorization failed"]}
     for command in commands[1:]:
         texts = next(texts for option, texts in found.items() if option in command)
@@ -134,8 +135,8 @@ def each_missing_right_is_named(world):
         remove(world, one)
         status, text = poll(lambda: [each for each in [check_config(node)] if each[0]], LOGIN_LIMIT_SEC,
                             "a refusal without " + one)[0]
-        expect(status == BAD_CONFIG and any(line.startswith("WRONG") and operation in line for line in text.splitlines()),
-               "without %s:\n%s", operation, text)
+        wrong = [line for line in text.splitlines() if line.startswith("WRONG")]
+        expect(status == BAD_CONFIG and any(operation in line for line in wrong), "without %s:\n%s", operation, text)
         world.run(one)
     wait_for_login(node)
     node.start()
@@ -170,7 +171,8 @@ def a_start_without_rights_names_the_command(world):
 def gets_beyond_topics(node):
     """Starts it; false when it ends with a refusal."""
     node.launch()
-    poll(lambda: not node.is_running() or node.find("topics are as they must be"), LOGIN_LIMIT_SEC, "a start or a refusal")
+    poll(lambda: not node.is_running() or node.find("topics are as they must be"), LOGIN_LIMIT_SEC,
+         "a start or a refusal")
     return node.is_running()
 
 
@@ -216,14 +218,14 @@ def an_unknown_user_is_told(world):
 def a_wrong_authority_is_told(world):
     """And so is one that is none; Kafka may come back with another certificate, so the start is tried for a while."""
     prefix = world.prefix()
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout",
-                    world.directory + "/wrong.key", "-out", world.directory + "/wrong.crt", "-days", "2", "-subj",
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-keyout", world.directory + "/wrong.key", "-out", world.directory + "/wrong.crt", "-days", "2", "-subj",
                     "/CN=another authority"], check=True, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     node = make_node(world, prefix, ssl__ca__location=world.directory + "/wrong.crt")
     node.settings.update({"kafkacache.init.timeout.ms": 8000, "kafkacache.timeout.ms": 8000})
     node.refuse(1, "ertificate", "Kafka cannot be reached", limit_sec=LOGIN_LIMIT_SEC)
-    expect(any("verify" in str(line) and "no answer" in str(line) for line in node.lines()), "the reason is not told:\n%s",
-           node.tail())
+    expect(any("verify" in str(line) and "no answer" in str(line) for line in node.lines()),
+           "the reason is not told:\n%s", node.tail())
     status, text = check_config(node)
     expect(status != 0 and "ertificate" in text, "--check-config: %d\n%s", status, text)
     node.settings["kafkacache.ssl.ca.location"] = world.directory + "/none.crt"
@@ -245,7 +247,8 @@ def plain_text_at_a_tls_port_is_told(world):
 
 TESTS = [
     the_printed_rights_are_enough, each_missing_right_is_named, a_start_without_rights_names_the_command,
-    rights_that_are_missing_at_work_are_told, a_wrong_password_is_told, an_unknown_user_is_told, a_wrong_authority_is_told,
+    rights_that_are_missing_at_work_are_told, a_wrong_password_is_told, an_unknown_user_is_told,
+    a_wrong_authority_is_told,
     plain_text_at_a_tls_port_is_told,
 ]
 

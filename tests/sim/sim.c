@@ -45,6 +45,10 @@ enum scenario {
 	SCENARIO_COUNT
 };
 
+static const char *const SCENARIO_NAMES[SCENARIO_COUNT] = {
+	"", "upgrade", "poison", "diverged", "twin name", "lost tail", "recreated", "bad disk",
+};
+
 struct sim {
 	const struct sim_options *options;
 	struct sim_counts *counts;
@@ -153,7 +157,8 @@ static void broke(struct sim *sim, const char *format, ...)
 	sim->broken = true;
 	if (plants_are_quiet())
 		return;
-	printf("seed %" PRIu64 ", step %" PRId64 ": ", sim->options->seed, sim->step);
+	printf("seed %" PRIu64 ", step %" PRId64 "%s%s: ", sim->options->seed, sim->step, sim->scenario == SCENARIO_PLAIN ? "" : ", ",
+	       SCENARIO_NAMES[sim->scenario]);
 	va_start(args, format);
 	vprintf(format, args);
 	va_end(args);
