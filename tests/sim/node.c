@@ -17,7 +17,7 @@ enum { FILE_COUNT = sizeof FILES / sizeof FILES[0] };
 
 void node_init(struct node *node, struct model_kafka *kafka, const char *parent, const char *name)
 {
-	*node = (struct node){.kafka = kafka, .max_level = 1};
+	*node = (struct node){.kafka = kafka, .label = name, .max_level = 1};
 	snprintf(node->name, sizeof node->name, "%s", name);
 	snprintf(node->dir, sizeof node->dir, "%s/%s", parent, name);
 	mkdir(node->dir, 0700);

@@ -29,6 +29,7 @@ enum { NODE_COPIES = 2 };
 
 struct node {
 	struct model_kafka *kafka;
+	const char *label; /* for people */
 	char name[16], dir[256];
 	const char *vfs;
 	struct config config;

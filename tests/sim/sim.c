@@ -213,23 +213,23 @@ static void check_node(struct sim *sim, struct node *node, bool in_full)
 	if (sim->broken || is_tainted(sim, node))
 		return;
 	if (sim->poison_offset > 0 && sim->skip_offset == 0 && offset >= sim->poison_offset)
-		broke(sim, "node %s has passed over the record at %" PRId64 ", which nobody allowed", node->name,
+		broke(sim, "node %s has passed over the record at %" PRId64 ", which nobody allowed", node->label,
 		      sim->poison_offset);
 	if (place == NULL) {
-		broke(sim, "node %s is at %" PRId64 ", where the log has not been", node->name, offset);
+		broke(sim, "node %s is at %" PRId64 ", where the log has not been", node->label, offset);
 		return;
 	}
 	if (place->hash == 0)
 		place->hash = st->saved.hash;
 	else if (place->hash != st->saved.hash && offset > 0)
-		broke(sim, "node %s has another hash at %" PRId64 " than others had there", node->name, offset);
+		broke(sim, "node %s has another hash at %" PRId64 " than others had there", node->label, offset);
 	if (!in_full && !sim->broken)
 		return;
 	sim->counts->sums++;
 	store_sum(st, &content);
 	if (content.sum == place->sum && !sim->broken)
 		return;
-	broke(sim, "node %s differs from a plain replay at %" PRId64, node->name, offset);
+	broke(sim, "node %s differs from a plain replay at %" PRId64, node->label, offset);
 	show_difference(sim, st, offset);
 }
 
@@ -304,7 +304,7 @@ static void check_leader(struct sim *sim, struct node *node)
 		return;
 	node->claimed = term;
 	sim->counts->offices++;
-	tell(sim, "node %s leads in term %" PRIu64, node->name, term);
+	tell(sim, "node %s leads in term %" PRIu64, node->label, term);
 	if (sim->led_by[term] != 0 && sim->led_by[term] != engine->incarnation)
 		broke(sim, "two leaders of term %" PRIu64, term);
 	sim->led_by[term] = engine->incarnation;
@@ -365,7 +365,7 @@ static void judge_write(struct errand *errand)
 		return;
 	}
 	if (offset == 0) {
-		broke(sim, "node %s has answered a write with %s that is not in the log", errand->node->name,
+		broke(sim, "node %s has answered a write with %s that is not in the log", errand->node->label,
 		      status_code_name(call->status.code));
 		return;
 	}
@@ -420,7 +420,7 @@ static void judge_read(struct errand *errand)
 
 	if (errand->call->status.code == STATUS_COMPACTED) {
 		if (request.revision == 0 || request.revision >= compacted)
-			broke(sim, "node %s says that revision %" PRId64 " is compacted", errand->node->name, request.revision);
+			broke(sim, "node %s says that revision %" PRId64 " is compacted", errand->node->label, request.revision);
 		return;
 	}
 	if (errand->call->status.code != STATUS_OK) {
@@ -429,16 +429,16 @@ static void judge_read(struct errand *errand)
 	}
 	revision = got->header->revision;
 	if (revision > model->revision) {
-		broke(sim, "node %s has answered a read at revision %" PRId64 ", which there is not", errand->node->name, revision);
+		broke(sim, "node %s has answered a read at revision %" PRId64 ", which there is not", errand->node->label, revision);
 		return;
 	}
 	if (!request.serializable) {
 		sim->counts->reads++;
 		if (revision < errand->floor_revision)
-			broke(sim, "stale read on %s: at revision %" PRId64 " after %" PRId64, errand->node->name, revision, errand->floor_revision);
+			broke(sim, "stale read on %s: at revision %" PRId64 " after %" PRId64, errand->node->label, revision, errand->floor_revision);
 		if (node_position(errand->node) < errand->floor_offset)
 			broke(sim, "stale read on %s: answered at %" PRId64 ", and %" PRId64 " was acknowledged before it began",
-			      errand->node->name, node_position(errand->node), errand->floor_offset);
+			      errand->node->label, node_position(errand->node), errand->floor_offset);
 		if (revision > sim->acked_revision)
 			sim->acked_revision = revision;
 	} else {
@@ -448,7 +448,7 @@ static void judge_read(struct errand *errand)
 	model->compact_revision = -1;
 	arena_reset(&sim->oracle.arena);
 	if (model_range(model, &request, &sim->oracle.arena, &wanted) != STATUS_OK || !is_same_range(got, wanted))
-		broke(sim, "node %s has read something else at revision %" PRId64 " than there was", errand->node->name,
+		broke(sim, "node %s has read something else at revision %" PRId64 " than there was", errand->node->label,
 		      request.revision);
 	model->compact_revision = compacted;
 }
@@ -457,7 +457,7 @@ static void judge(struct errand *errand)
 {
 	struct sim *sim = errand->sim;
 
-	tell(sim, "node %s: call of kind %d, number %" PRIu64 ", ends with %s%s", errand->node->name, (int)errand->kind, errand->call->sequence,
+	tell(sim, "node %s: call of kind %d, number %" PRIu64 ", ends with %s%s", errand->node->label, (int)errand->kind, errand->call->sequence,
 	     status_code_name(errand->call->status.code), errand->node->dying ? " as the process does" : "");
 	unlink_errand(errand);
 	if (errand->node->dying)
@@ -492,7 +492,7 @@ static Pb__PutRequest *any_put(struct sim *sim, struct node *node, struct arena 
 	Pb__PutRequest *put = make_put(arena, "", "");
 	char value[40];
 
-	snprintf(value, sizeof value, "%s%" PRId64, node->name, sim->step);
+	snprintf(value, sizeof value, "%s%" PRId64, node->label, sim->step);
 	put->key = any_key(sim, arena);
 	put->value = make_bytes(arena, value);
 	put->prev_kv = prng_chance(&sim->prng, 30);
@@ -629,7 +629,7 @@ static void start_errand(struct sim *sim, struct node *node, enum kind kind)
 	errand->call->request = make_request(errand, &service, &method);
 	if (prng_chance(&sim->prng, 5))
 		errand->call->deadline_ms = now_ms() + 1 + prng_below(&sim->prng, 2000);
-	tell(sim, "node %s: call of kind %d begins", node->name, (int)kind);
+	tell(sim, "node %s: call of kind %d begins", node->label, (int)kind);
 	if (kind == KIND_RENEW) {
 		propose_own(node->engine, errand->call);
 		return;
@@ -685,7 +685,7 @@ static void start_node(struct sim *sim, struct node *node)
 {
 	node->incarnation = (prng_next(&sim->prng) >> 2) | 1;
 	node->claimed = 0;
-	tell(sim, "node %s starts as %" PRIx64, node->name, node->incarnation);
+	tell(sim, "node %s starts as %" PRIx64, node->label, node->incarnation);
 	node_start(node);
 }
 
@@ -696,7 +696,7 @@ static void crash(struct sim *sim, struct node *node)
 
 	if (node->phase == NODE_DOWN || node->phase == NODE_REFUSED || is_tainted(sim, node))
 		return;
-	tell(sim, "node %s ends: %d", node->name, (int)how);
+	tell(sim, "node %s ends: %d", node->label, (int)how);
 	sim->counts->kills += how == NODE_KILL;
 	sim->counts->power_cuts += how == NODE_POWER_CUT;
 	sim->counts->wipes += how == NODE_WIPE;
@@ -708,12 +708,14 @@ static void elect(struct sim *sim, struct node *node)
 {
 	if (node->link == NULL)
 		return;
+	if (node == sim->victim)
+		return;
 	sim->counts->elections++;
 	for (int i = 0; i < sim->node_count; i++)
 		if (sim->nodes[i].link != NULL)
-			model_link_give_hint(sim->nodes[i].link, prng_chance(&sim->prng, 35));
+			model_link_give_hint(sim->nodes[i].link, &sim->nodes[i] != sim->victim && prng_chance(&sim->prng, 35));
 	model_link_give_hint(node->link, true);
-	tell(sim, "node %s is to lead", node->name);
+	tell(sim, "node %s is to lead", node->label);
 }
 
 /* ---- The scheduler ---- */
@@ -772,13 +774,13 @@ static void disturb(struct sim *sim, struct node *node)
 	} else if (dice < (node->paused ? 900U : 420U)) {
 		node->paused = !node->paused;
 		sim->counts->pauses += node->paused;
-		tell(sim, "node %s %s", node->name, node->paused ? "is paused" : "goes on");
+		tell(sim, "node %s %s", node->label, node->paused ? "is paused" : "goes on");
 	} else if (dice < 435) {
 		begin_outage(sim);
 	} else if (dice < 443 && node->link != NULL) {
 		model_link_cut(node->link, true);
 		sim->counts->cuts++;
-		tell(sim, "node %s is cut off", node->name);
+		tell(sim, "node %s is cut off", node->label);
 	} else if (dice < 620 && node->link != NULL) {
 		model_link_cut(node->link, false);
 	} else if (dice < 640) {
@@ -829,11 +831,11 @@ static void repair_lost_tail(struct sim *sim)
 		struct node *node = &sim->nodes[i];
 
 		if (sim->tainted[i] && node->phase != NODE_REFUSED)
-			broke(sim, "node %s has applied what the log has lost, and goes on", node->name);
+			broke(sim, "node %s has applied what the log has lost, and goes on", node->label);
 		if (node->phase != NODE_REFUSED)
 			continue;
 		if (node->refused != STATUS_BAD_LOG)
-			broke(sim, "node %s has given up: %s", node->name, status_code_name(node->refused));
+			broke(sim, "node %s has given up: %s", node->label, status_code_name(node->refused));
 		node_end(node, NODE_WIPE);
 		sim->tainted[i] = false;
 	}
@@ -862,7 +864,7 @@ static bool diverge(struct sim *sim)
 	sqlite3_exec(node->store->view.db, "UPDATE current SET value = 'tampered'", NULL, NULL, NULL);
 	model_link_give_hint(node->link, false);
 	sim->counts->diverged++;
-	tell(sim, "the state of node %s becomes another", node->name);
+	tell(sim, "the state of node %s becomes another", node->label);
 	return true;
 }
 
@@ -977,11 +979,11 @@ static bool upgrade(struct sim *sim)
 	if (sim->held[index_of(sim, node)] || node->phase == NODE_DOWN)
 		return false;
 	if (node->max_level == 1 && node->phase == NODE_REFUSED && node->refused != STATUS_NEWER_RECORD)
-		broke(sim, "node %s has given up: %s", node->name, status_code_name(node->refused));
+		broke(sim, "node %s has given up: %s", node->label, status_code_name(node->refused));
 	node_end(node, NODE_STOP);
 	node->max_level = 2;
 	sim->counts->upgrades++;
-	tell(sim, "node %s is upgraded", node->name);
+	tell(sim, "node %s is upgraded", node->label);
 	return true;
 }
 
@@ -1104,7 +1106,7 @@ static void repair(struct sim *sim)
 	case SCENARIO_UPGRADE:
 		for (int i = 0; i < sim->node_count; i++) {
 			if (sim->nodes[i].phase == NODE_REFUSED && sim->nodes[i].refused != STATUS_NEWER_RECORD)
-				broke(sim, "node %s has given up: %s", sim->nodes[i].name, status_code_name(sim->nodes[i].refused));
+				broke(sim, "node %s has given up: %s", sim->nodes[i].label, status_code_name(sim->nodes[i].refused));
 			if (sim->nodes[i].phase == NODE_REFUSED || sim->nodes[i].max_level == 1)
 				node_end(&sim->nodes[i], NODE_STOP);
 			sim->nodes[i].max_level = 2;
@@ -1142,14 +1144,14 @@ static void on_wait(void *arg, const struct model_link *link)
 	if (at == sim->node_count)
 		return;
 	sim->counts->stalls++;
-	tell(sim, "node %s is stopped in the middle", sim->nodes[at].name);
+	tell(sim, "node %s is stopped in the middle", sim->nodes[at].label);
 	sim->is_holding = sim->held[at] = true;
 	if (prng_chance(&sim->prng, 50))
 		elect(sim, &sim->nodes[(at + 1) % sim->node_count]);
 	for (unsigned i = prng_below(&sim->prng, 800); i > 0 && !sim->broken; i--)
 		step(sim);
 	sim->is_holding = sim->held[at] = false;
-	tell(sim, "node %s goes on in the middle", sim->nodes[at].name);
+	tell(sim, "node %s goes on in the middle", sim->nodes[at].label);
 }
 
 /* ---- The end ---- */
@@ -1181,7 +1183,7 @@ static void round_of_all(struct sim *sim, int round)
 		if (node->phase == NODE_LOOK || node->phase == NODE_REBUILD)
 			node_boot_turn(node);
 		if (node->link != NULL && round % 100 == 0)
-			model_link_give_hint(node->link, node == hinted);
+			model_link_give_hint(node->link, node == hinted && node != sim->victim);
 		for (int j = 0; j < 30 && node->link != NULL && model_link_waiting(node->link) > 0; j++) {
 			model_link_expire(node->link);
 			model_link_deliver(node->link);
@@ -1204,7 +1206,8 @@ static bool is_calm(const struct sim *sim)
 {
 	bool leads = false;
 
-	if (sim->oracle.model.lease_count > 0 || sim->errands != NULL || sim->kafka.limbo.count > 0)
+	/* Of a corrupt cluster no lease ends. */
+	if ((sim->oracle.model.lease_count > 0 && !sim->oracle.model.corrupt) || sim->errands != NULL || sim->kafka.limbo.count > 0)
 		return false;
 	for (int i = 0; i < sim->node_count; i++) {
 		const struct node *node = &sim->nodes[i];
@@ -1222,13 +1225,13 @@ static void complain(struct sim *sim)
 		struct node *node = &sim->nodes[i];
 
 		if (node->phase == NODE_REFUSED)
-			broke(sim, "at the end node %s has given up: %s", node->name, status_code_name(node->refused));
+			broke(sim, "at the end node %s has given up: %s", node->label, status_code_name(node->refused));
 		else if (!node_is_ready(node))
-			broke(sim, "at the end node %s is not ready (phase %d)", node->name, (int)node->phase);
+			broke(sim, "at the end node %s is not ready (phase %d)", node->label, (int)node->phase);
 	}
 	if (sim->errands != NULL)
 		broke(sim, "at the end %zu calls have not ended, the first on %s of kind %d", count_errands(sim, NULL),
-		      sim->errands->node->name, (int)sim->errands->kind);
+		      sim->errands->node->label, (int)sim->errands->kind);
 	if (sim->oracle.model.lease_count > 0)
 		broke(sim, "at the end lease %" PRId64 " has not ended", sim->oracle.model.leases[0].id);
 	broke(sim, "at the end the cluster does not come to rest");
@@ -1257,7 +1260,7 @@ static void prove_rebuild(struct sim *sim)
 		round_of_all(sim, 1);
 	if (sim->broken || node->phase != NODE_RUN)
 		return;
-	tell(sim, "node %s is to come up from nothing", node->name);
+	tell(sim, "node %s is to come up from nothing", node->label);
 	node_end(node, NODE_WIPE);
 	settle(sim);
 }
@@ -1271,7 +1274,7 @@ static void check_refusals(struct sim *sim)
 		struct node *node = &sim->nodes[i];
 
 		if (node->phase != NODE_REFUSED || node->refused != STATUS_BAD_LOG)
-			broke(sim, "node %s goes on although the log is another one (phase %d)", node->name, (int)node->phase);
+			broke(sim, "node %s goes on although the log is another one (phase %d)", node->label, (int)node->phase);
 	}
 }
 
