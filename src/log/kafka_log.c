@@ -51,6 +51,7 @@ struct entry {
 	struct entry *next; /* while it waits */
 	uint64_t tag;
 	int64_t since_us;
+	int64_t after; /* Kafka's offset of the record that was to be read next then */
 	size_t len;
 	uint8_t data[];
 };
@@ -93,6 +94,8 @@ struct kafka_log {
 	/* The poller's. */
 	int64_t next; /* Kafka's offset of the record that comes next */
 	bool broken;  /* there is no going on */
+	_Atomic int64_t polled; /* 'next' as of the last poll */
+	atomic_bool overtaken;  /* see look_at_offset */
 	bool out_of_range;
 	int64_t range_check_ms;
 	int64_t beyond_since_ms; /* 0: not */
@@ -116,6 +119,20 @@ static void finish(struct kafka_log *log, struct entry *entry, rd_kafka_resp_err
 	free(entry);
 }
 
+/* A new record stands behind all that was read before it was appended, unless the
+ * topic is not the one that was read: it was made anew, or has lost its end. */
+static void look_at_offset(struct kafka_log *log, const rd_kafka_message_t *message)
+{
+	const struct entry *entry = message->_private;
+
+	if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR || message->offset < 0 || message->offset >= entry->after ||
+	    atomic_exchange(&log->overtaken, true))
+		return;
+	logger_error("kafka", "the log is not the one that was read: a new record stands before older ones",
+	             LOG_I64("offset", message->offset + 1), LOG_I64("read_up_to", entry->after));
+	rd_kafka_queue_yield(log->queue);
+}
+
 static void take_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
 {
 	struct kafka_client *client = opaque;
@@ -123,7 +140,9 @@ static void take_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, voi
 
 	(void)rk;
 	log->delivered++;
-	finish(log, message->_private, message->err);
+	look_at_offset(log, message);
+	finish(log, message->_private,
+	       atomic_load(&log->overtaken) ? RD_KAFKA_RESP_ERR__MSG_TIMED_OUT : message->err);
 }
 
 static bool make_producer(struct kafka_log *log, struct producer *out)
@@ -248,6 +267,7 @@ static enum status_code append(struct log *base, const uint8_t *data, size_t len
 		return STATUS_NO_MEMORY;
 	entry->tag = tag;
 	entry->since_us = clock_us();
+	entry->after = atomic_load(&log->polled);
 	entry->len = len;
 	memcpy(entry->data, data, len);
 
@@ -561,7 +581,7 @@ static enum status_code poll_records(struct log *base, struct log_record *record
 
 	release_held(log);
 	*count = 0;
-	if (log->broken)
+	if (log->broken || atomic_load(&log->overtaken))
 		return STATUS_BAD_LOG;
 	if (log->out_of_range)
 		return timeout_ms > 0 ? check_range(log, timeout_ms) : STATUS_OK;
@@ -578,6 +598,7 @@ static enum status_code poll_records(struct log *base, struct log_record *record
 	for (ssize_t i = 0; i < more; i++)
 		take_message(log, messages[i], records, count);
 	log->held_count = *count;
+	atomic_store(&log->polled, log->next);
 	/* What came before a hole is still good. */
 	return log->broken && *count == 0 ? STATUS_BAD_LOG : STATUS_OK;
 }
@@ -744,6 +765,7 @@ enum status_code kafka_log_open(struct kafka *kafka, int64_t after, struct log *
 	log->append_client = (struct kafka_client){.kafka = kafka, .owner = log};
 	log->follow_client = (struct kafka_client){.kafka = kafka, .owner = log, .stats = note_brokers};
 	log->next = after;
+	atomic_init(&log->polled, after);
 	log->last_waiting = &log->waiting;
 	atomic_init(&log->stopping, false);
 	pthread_mutex_init(&log->append_lock, NULL);

@@ -222,7 +222,6 @@ static const struct property_case PROPERTIES[] = {
 	{"ssl.truststore.location", "/x.jks", "ssl.ca.location"},
 	{"ssl.truststore.password", "x", "ssl.ca.location"},
 	{"ssl.keystore.location", "/nowhere/client.jks", "keytool -importkeystore"},
-	{"ssl.ca.location", "/nowhere/ca.pem", "cannot read /nowhere/ca.pem"},
 	{"ssl.keystore.type", "JKS", "PKCS#12"},
 	{"sasl.jaas.config", "x", "sasl.username"},
 	{"security.providers", "x", "OpenSSL"},
