@@ -10,6 +10,7 @@ struct model_letter {
 	size_t len;
 	uint64_t tag;
 	int64_t appended_ms;
+	int64_t after;           /* its process had read up to here */
 	enum status_code status; /* of a confirmation */
 };
 
@@ -30,6 +31,7 @@ struct model_link {
 	int64_t next; /* offset of the next poll */
 	size_t batch;
 	bool holds, shy, cut, frozen;
+	bool overtaken; /* a new record stands before older ones: the log is not the one that was read */
 	int64_t applied;
 
 	bool writing; /* between tables_begin and its end */
@@ -421,7 +423,11 @@ static enum status_code append(struct log *log, const uint8_t *data, size_t len,
 	struct model_link *link = of_log(log);
 	size_t old = link->fate_count;
 
-	queue_push(&link->outbox, (struct model_letter){copy(data, len), len, tag, link->kafka->now_ms(), STATUS_OK});
+	queue_push(&link->outbox, (struct model_letter){.data = copy(data, len),
+	                                                 .len = len,
+	                                                 .tag = tag,
+	                                                 .appended_ms = link->kafka->now_ms(),
+	                                                 .after = link->next - 1});
 	while (tag >= link->fate_count) {
 		link->fate_count = link->fate_count == 0 ? 256 : link->fate_count * 2;
 		link->fates = realloc(link->fates, link->fate_count * sizeof *link->fates);
@@ -442,7 +448,7 @@ static enum status_code poll_records(struct log *log, struct log_record *records
 	*count = 0;
 	if (is_away(link))
 		return STATUS_OK;
-	if (link->next < kafka->first)
+	if (link->next < kafka->first || link->overtaken)
 		return STATUS_BAD_LOG;
 	if (max > link->batch)
 		max = link->batch;
@@ -636,6 +642,9 @@ void model_link_deliver(struct model_link *link)
 	}
 	link->fates[letter.tag].offset = arrive(link->kafka, &letter);
 	free(letter.data);
+	link->overtaken |= link->fates[letter.tag].offset <= letter.after && !link->kafka->trusts_log;
+	if (link->overtaken)
+		status = STATUS_TIMEOUT;
 	if (prng_below(link->kafka->prng, 200) == 0)
 		status = STATUS_TIMEOUT; /* it arrived, and the answer got lost */
 	queue_push(&link->confirmations, (struct model_letter){.tag = letter.tag, .status = status});

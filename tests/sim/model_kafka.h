@@ -85,7 +85,7 @@ struct model_kafka {
 	void *listener;
 
 	/* Broken promises. */
-	bool fences_nobody, shows_early, keeps_gone_leases, freezes_markers, trims_ahead;
+	bool fences_nobody, shows_early, keeps_gone_leases, freezes_markers, trims_ahead, trusts_log;
 
 	struct { int64_t late, twins, timeouts, unknown_commits, fenced, commits, trims; } counts;
 };

@@ -165,6 +165,7 @@ static void join(struct node *node)
 
 static void begin_rebuild(struct node *node)
 {
+	node->gaps += !node->discard && node->store->saved.applied_offset > 0;
 	store_close(node->store);
 	node->store = NULL;
 	if (rebuild_new(node->dir, node->vfs, "kafka", model_link_log(node->link), model_link_tables(node->link),

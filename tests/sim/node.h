@@ -49,7 +49,7 @@ struct node {
 	int copies; /* of the files, older states that a power cut may fall back to */
 	uint64_t claimed; /* the term that it was last seen to lead in */
 	bool keeps_position; /* broken: a power cut takes back everything but the position */
-	int64_t rebuilds;
+	int64_t rebuilds, gaps; /* the latter: because the log no longer reached back to its position */
 
 	/* Told when a node has come up, or has applied something. */
 	void (*on_position)(void *arg, struct node *node);

@@ -89,6 +89,7 @@ void plants_begin(struct model_kafka *kafka, struct node *nodes, int count)
 	kafka->keeps_gone_leases = planted == PLANT_GONE_LEASES;
 	kafka->freezes_markers = planted == PLANT_ONE_LOOK_BOOTSTRAP;
 	kafka->trims_ahead = planted == PLANT_TRUNCATE_AHEAD;
+	kafka->trusts_log = planted == PLANT_LOST_TAIL || planted == PLANT_OTHER_LOG;
 	for (int i = 0; i < count; i++)
 		nodes[i].keeps_position = planted == PLANT_OFFSET_APART;
 }

@@ -251,6 +251,7 @@ static void on_record(void *arg, int64_t offset)
 	sim->counts->ignored += place->ignored;
 	sim->counts->barriers += place->kind == PB__RECORD__REQUEST_BARRIER;
 	sim->counts->verdicts += place->kind == PB__RECORD__REQUEST_HASH_VERDICT && !place->ignored;
+	sim->counts->raises += place->kind == PB__RECORD__REQUEST_RAISE_LEVEL && !place->ignored;
 	sim->counts->expiries += sim->oracle.expired - expired;
 	tell(sim, "log %" PRId64 ": kind %d of %" PRIx64 "/%" PRIx64 " number %" PRIu64 "%s%s, status %s, revision %" PRId64, offset, (int)place->kind,
 	     place->member_id, place->incarnation, place->sequence, place->ignored ? ", ignored" : "",
@@ -809,7 +810,7 @@ static void step(struct sim *sim)
 	if (sim->held[index_of(sim, node)])
 		return;
 	play(sim);
-	if (sim->broken || sim->held[index_of(sim, node)])
+	if (sim->broken || sim->held[index_of(sim, node)] || index_of(sim, node) >= sim->node_count)
 		return;
 	if (dice < 45)
 		disturb(sim, node);
@@ -1004,6 +1005,17 @@ static bool upgrade(struct sim *sim)
 	return true;
 }
 
+/* Who knows the newer level asks for it, at a checkpoint. */
+static void let_newer_lead(struct sim *sim)
+{
+	for (int i = 0; i < sim->node_count; i++)
+		if (sim->nodes[i].phase == NODE_RUN && sim->nodes[i].max_level == 2) {
+			elect(sim, &sim->nodes[i]);
+			engine_request_checkpoint(sim->nodes[i].engine);
+			return;
+		}
+}
+
 /* The fourth node has the name of the first, on a disk of its own. */
 static bool start_twin(struct sim *sim)
 {
@@ -1101,6 +1113,8 @@ static void play(struct sim *sim)
 		sim->act_step = sim->step;
 	} else if (sim->act == ACT_GOING && sim->scenario == SCENARIO_TWIN_NAME) {
 		end_twin(sim);
+	} else if (sim->act == ACT_GOING && sim->scenario == SCENARIO_UPGRADE && prng_below(&sim->prng, 60) == 0) {
+		let_newer_lead(sim);
 	} else if (sim->act == ACT_GOING && prng_below(&sim->prng, 300) == 0) {
 		if (sim->scenario == SCENARIO_POISON && sim->skip_offset == 0)
 			pass_over_poison(sim);
@@ -1332,6 +1346,7 @@ static void tear_down(struct sim *sim)
 {
 	for (int i = 0; i < sim->node_count; i++) {
 		sim->counts->rebuilds += sim->nodes[i].rebuilds;
+		sim->counts->gaps += sim->nodes[i].gaps;
 		node_end(&sim->nodes[i], NODE_WIPE);
 	}
 	sim->counts->twins += sim->kafka.counts.twins;
