@@ -123,17 +123,37 @@ static enum status_code read_record(struct applier *applier, size_t at, Pb__Reco
 	return status;
 }
 
+static void note_passed(struct applier *applier, size_t at)
+{
+	struct store *st = applier->engine->store;
+	const struct log_record *raw = &applier->records[at];
+
+	store_note_record(st, raw->data, raw->len);
+	places_add(applier->places, raw->offset, st->view.state.chain, st->view.state.hash);
+}
+
+/* One that the cluster's operator has decided to do without. */
+static enum status_code skip(struct applier *applier, size_t at)
+{
+	enum status_code status = apply_skip(applier->engine->store, applier->records[at].offset);
+
+	logger_warn("applier", "a log record is passed over, as log.skip.offset says",
+	            LOG_I64("offset", applier->records[at].offset), LOG_END);
+	applier->items[at].applied = (struct applied){.status = STATUS_TIMEOUT, .ignored = true};
+	if (status == STATUS_OK)
+		note_passed(applier, at);
+	return status;
+}
+
 /* A record that cannot be read: it is passed over if the cluster's operator says
  * so. Otherwise this node stays where it is, since what comes after builds on it. */
-static enum status_code take_unreadable(struct applier *applier, int64_t offset, enum status_code why)
+static enum status_code take_unreadable(struct applier *applier, size_t at, enum status_code why)
 {
 	struct engine *engine = applier->engine;
+	int64_t offset = applier->records[at].offset;
 
-	if (engine->shared && offset == engine->config->log_skip_offset) {
-		logger_warn("applier", "a log record is passed over, as log.skip.offset says",
-		            LOG_I64("offset", offset), LOG_END);
-		return apply_skip(engine->store, offset);
-	}
+	if (engine->shared && offset == engine->config->log_skip_offset)
+		return skip(applier, at);
 	if (!engine->shared || why == STATUS_NO_MEMORY)
 		return why;
 	if (atomic_load(&engine->fault) != NULL)
@@ -154,12 +174,10 @@ static enum status_code take_unreadable(struct applier *applier, int64_t offset,
 
 /* Whether the record's proposer had applied the same records as this node. What it
  * had applied stands before the record, unless the log was made anew meanwhile. */
-static bool is_of_this_log(const struct applier *applier, const Pb__Record *rec, int64_t offset)
+static bool is_of_this_log(const struct applier *applier, const Pb__Record *rec)
 {
 	const struct place *place = places_find(applier->places, rec->seen_offset);
 
-	if (rec->seen_offset >= offset)
-		return false;
 	return rec->cluster_id == 0 || place == NULL || place->chain == rec->seen_chain;
 }
 
@@ -169,7 +187,8 @@ static void refuse_log(struct engine *engine, int64_t offset, const Pb__Record *
 	             LOG_I64("record_cluster_id", (int64_t)rec->cluster_id),
 	             LOG_I64("cluster_id", (int64_t)atomic_load(&engine->cluster_id)),
 	             LOG_STR("advice", "find out what became of the topic; when the log that is there now is the "
-	                               "one to keep, delete this node's data directory and start it again"),
+	                               "one to keep, delete this node's data directory and start it again; if it "
+	                               "is just this record that is wrong, set log.skip.offset to it on all nodes"),
 	             LOG_END);
 	engine_give_up(engine, STATUS_BAD_LOG);
 }
@@ -205,7 +224,9 @@ static enum status_code apply_shared(struct applier *applier, size_t at, const P
 	struct item *item = &applier->items[at];
 	enum status_code status;
 
-	if (!is_of_this_log(applier, rec, raw->offset)) {
+	if (!is_of_this_log(applier, rec) && raw->offset == engine->config->log_skip_offset)
+		return skip(applier, at);
+	if (!is_of_this_log(applier, rec)) {
 		refuse_log(engine, raw->offset, rec, "a node of the cluster has followed another log than this one");
 		return STATUS_BAD_LOG;
 	}
@@ -225,15 +246,6 @@ static enum status_code apply_shared(struct applier *applier, size_t at, const P
 	return STATUS_OK;
 }
 
-static void note_skipped(struct applier *applier, size_t at)
-{
-	struct store *st = applier->engine->store;
-	const struct log_record *raw = &applier->records[at];
-
-	store_note_record(st, raw->data, raw->len);
-	places_add(applier->places, raw->offset, st->view.state.chain, st->view.state.hash);
-}
-
 static enum status_code apply_record(struct applier *applier, size_t at, bool undoable)
 {
 	int64_t offset = applier->records[at].offset;
@@ -246,10 +258,7 @@ static enum status_code apply_record(struct applier *applier, size_t at, bool un
 		attempt_note(offset);
 	status = offset == applier->engine->poison_offset ? STATUS_BAD_RECORD : read_record(applier, at, &rec);
 	if (status != STATUS_OK && applier->engine->shared) {
-		status = take_unreadable(applier, offset, status);
-		if (status == STATUS_OK)
-			note_skipped(applier, at);
-		return status;
+		return take_unreadable(applier, at, status);
 	}
 	if (status != STATUS_OK) {
 		logger_error("applier", "a log record could not be read", LOG_I64("offset", offset),

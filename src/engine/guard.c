@@ -165,6 +165,7 @@ enum status_code guard_start(struct engine *engine)
 	guard->look_ms = clock_ms() + LOOK_MS;
 	plan_check(guard, clock_ms(), false);
 	buf_init(&guard->record);
+	guard->seen_offset = place(engine, &guard->seen_hash); /* the look before the start has verified it */
 	engine->guard = guard;
 	if (engine->cluster.manual)
 		return STATUS_OK;

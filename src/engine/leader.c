@@ -17,6 +17,11 @@
  * read. A leader that was paused and wakes up can neither commit to the tables
  * nor write a record that counts.
  *
+ * A checkpoint is committed when another node has told that it has the same state
+ * there; without an answer after a while, but not against one: a node whose state is
+ * wrong must not give it to all that come after. The record at its position is read
+ * again before, for the log may have lost it.
+ *
  * After a checkpoint is committed a record says so: every node may drop from then
  * on what the tables do without, and not before, for each may be the next leader.
  * The log is cut below the last checkpoint but one, when another node has the same
@@ -24,6 +29,7 @@
  */
 #include <stdlib.h>
 #include <time.h>
+#include <xxhash.h>
 
 #include "base/clock.h"
 #include "base/logger.h"
@@ -63,6 +69,8 @@ struct leader {
 	struct checkpoint checkpoint;
 	int64_t checkpoint_ms;      /* when the last one began, or office was taken */
 	int64_t checkpoint_log_bytes; /* engine->log_bytes then */
+	bool rows_written;          /* of the checkpoint under way: it only has to be committed */
+	struct buf record;
 	int64_t asked_ms;           /* when the votes were asked for that are being counted; 0: none are */
 
 	pthread_t thread;
@@ -242,31 +250,35 @@ static bool is_alone(struct leader *leader)
 	return members == 1;
 }
 
+/* Says what the votes came to, where they differ. */
+static void give_verdict(struct leader *leader, const struct tally *tally)
+{
+	Pb__HashVerdict verdict = PB__HASH_VERDICT__INIT;
+
+	if (tally->agree == tally->votes || is_waiting(&leader->verdict))
+		return;
+	logger_error("leader", "the nodes do not have the same state", LOG_I64("offset", tally->offset),
+	             LOG_I64("votes", (int64_t)tally->votes), LOG_I64("as_here", (int64_t)tally->agree), LOG_END);
+	verdict.offset = tally->offset;
+	verdict.hash = tally->hash;
+	verdict.undecided = !tally->decided;
+	own_record_start(leader->engine, &leader->verdict, &verdict.base);
+}
+
+/* A node may vote late, or otherwise than those that were enough for the checkpoint. */
 static void count_votes(struct leader *leader, int64_t now_ms)
 {
-	struct engine *engine = leader->engine;
-	Pb__HashVerdict verdict = PB__HASH_VERDICT__INIT;
 	struct tally tally;
 
-	if (leader->asked_ms == 0)
+	if (leader->asked_ms == 0 || leader->stage == STAGE_CHECKPOINT)
 		return;
-	votes_tally(engine->votes, &tally);
-	/* The votes may be on the checkpoint that is being made. */
-	if (leader->newest.pb != NULL && tally.offset == leader->newest.pb->offset &&
-	    (tally.agree > 1 || is_alone(leader)))
+	votes_tally(leader->engine->votes, &tally);
+	if (leader->newest.pb != NULL && tally.offset == leader->newest.pb->offset && tally.agree > 1)
 		leader->newest_confirmed = true;
-	/* Those on a checkpoint that is being made count when it is. */
-	if (now_ms < leader->asked_ms + VOTES_MS || leader->stage == STAGE_CHECKPOINT)
+	if (now_ms < leader->asked_ms + VOTES_MS)
 		return;
 	leader->asked_ms = 0;
-	if (tally.agree == tally.votes || is_waiting(&leader->verdict))
-		return;
-	logger_error("leader", "the nodes do not have the same state", LOG_I64("offset", tally.offset),
-	             LOG_I64("votes", (int64_t)tally.votes), LOG_I64("as_here", (int64_t)tally.agree), LOG_END);
-	verdict.offset = tally.offset;
-	verdict.hash = tally.hash;
-	verdict.undecided = !tally.decided;
-	own_record_start(engine, &leader->verdict, &verdict.base);
+	give_verdict(leader, &tally);
 }
 
 static void ask_for_votes(struct leader *leader, int64_t now_ms)
@@ -274,8 +286,6 @@ static void ask_for_votes(struct leader *leader, int64_t now_ms)
 	const Pb__Marker *marker = leader->checkpoint.snapshot.marker;
 	Pb__HashAsk ask = PB__HASH_ASK__INIT;
 
-	if (is_waiting(&leader->ask) || leader->asked_ms != 0)
-		return;
 	ask.offset = marker->offset;
 	ask.hash = marker->hash;
 	votes_begin(leader->engine->votes, ask.offset, ask.hash);
@@ -290,7 +300,7 @@ static bool is_checkpoint_due(const struct leader *leader, int64_t now_ms)
 	struct engine *engine = leader->engine;
 	const struct config *config = engine->config;
 
-	if (atomic_load(&engine->fault) != NULL || is_waiting(&leader->covered))
+	if (atomic_load(&engine->fault) != NULL || is_waiting(&leader->covered) || is_waiting(&leader->ask))
 		return false;
 	if (atomic_load(&engine->checkpoint_requested))
 		return true;
@@ -315,6 +325,7 @@ static void begin_checkpoint(struct leader *leader, int64_t now_ms)
 		return;
 	}
 	leader->stage = STAGE_CHECKPOINT;
+	leader->rows_written = false;
 	ask_for_votes(leader, now_ms);
 }
 
@@ -324,14 +335,50 @@ static void trim(struct leader *leader)
 		log_trim(leader->engine->log, leader->previous_offset + 1);
 }
 
-static void end_checkpoint(struct leader *leader, int64_t now_ms)
+enum decision { DECISION_WAIT, DECISION_COMMIT, DECISION_ABORT };
+
+/* Whether the state that was written is that of the others. */
+static enum decision decide(struct leader *leader, int64_t now_ms, bool *confirmed)
+{
+	struct tally tally;
+	bool differs, is_mine;
+
+	votes_tally(leader->engine->votes, &tally);
+	differs = tally.agree != tally.votes;
+	*confirmed = tally.agree > 1 || is_alone(leader);
+	if (*confirmed && !differs)
+		return DECISION_COMMIT;
+	if (now_ms < leader->asked_ms + VOTES_MS)
+		return DECISION_WAIT;
+	leader->asked_ms = 0;
+	is_mine = tally.decided && 2 * tally.agree > tally.votes;
+	give_verdict(leader, &tally);
+	return !differs || is_mine ? DECISION_COMMIT : DECISION_ABORT;
+}
+
+/* A log that has lost its end may have lost what this state was made of. */
+static bool is_in_log(struct leader *leader)
 {
 	const Pb__Marker *marker = leader->checkpoint.snapshot.marker;
-	enum status_code status = checkpoint_commit(&leader->checkpoint, clock_wall_ms());
 
+	return log_read_at(leader->engine->log, marker->offset, &leader->record) == STATUS_OK &&
+	       XXH3_64bits(leader->record.data, leader->record.len) == marker->record_hash;
+}
+
+static void end_checkpoint(struct leader *leader, int64_t now_ms, bool confirmed)
+{
+	const Pb__Marker *marker = leader->checkpoint.snapshot.marker;
+	enum status_code status;
+
+	if (!is_in_log(leader)) {
+		atomic_store(&leader->engine->check_requested, true);
+		step_down(leader, now_ms, "the log does not have the record that the checkpoint ends with");
+		return;
+	}
+	status = checkpoint_commit(&leader->checkpoint, clock_wall_ms());
 	if (status == STATUS_OK) {
 		leader->previous_offset = leader->newest_confirmed ? leader->newest.pb->offset : 0;
-		leader->newest_confirmed = false;
+		leader->newest_confirmed = confirmed;
 		status = marker_set(&leader->newest, marker);
 	}
 	if (status != STATUS_OK) {
@@ -340,26 +387,46 @@ static void end_checkpoint(struct leader *leader, int64_t now_ms)
 	}
 	logger_info("leader", "checkpoint written", LOG_I64("offset", marker->offset),
 	            LOG_I64("rows", leader->checkpoint.rows), LOG_I64("took_ms", clock_ms() - leader->checkpoint_ms),
+	            LOG_STR("agreed", confirmed ? "yes" : "no answer of another node: the log is not cut below it"),
 	            LOG_END);
 	checkpoint_release(&leader->checkpoint);
 	leader->stage = STAGE_LEAD;
 	leader->covered_said = false;
 	note_marker(leader);
 	say_covered(leader);
-	count_votes(leader, now_ms);
 	trim(leader);
 }
 
+static void abort_checkpoint(struct leader *leader)
+{
+	checkpoint_release(&leader->checkpoint);
+	tables_abort(leader->engine->cluster.tables);
+	leader->stage = STAGE_LEAD;
+}
+
+/* Returns whether there is more to do at once. */
 static bool write_checkpoint(struct leader *leader, int64_t now_ms)
 {
-	bool done;
-	enum status_code status = checkpoint_step(&leader->checkpoint, &done);
+	enum status_code status = STATUS_OK;
+	bool confirmed;
 
-	if (status != STATUS_OK)
-		step_down(leader, now_ms, status_code_name(status));
-	else if (done)
-		end_checkpoint(leader, now_ms);
-	return true;
+	if (!leader->rows_written) {
+		status = checkpoint_step(&leader->checkpoint, &leader->rows_written);
+		if (status != STATUS_OK)
+			step_down(leader, now_ms, status_code_name(status));
+		return true;
+	}
+	switch (decide(leader, now_ms, &confirmed)) {
+	case DECISION_COMMIT:
+		end_checkpoint(leader, now_ms, confirmed);
+		return true;
+	case DECISION_ABORT:
+		abort_checkpoint(leader);
+		return true;
+	case DECISION_WAIT:
+		break;
+	}
+	return false;
 }
 
 static bool lead(struct leader *leader, int64_t now_ms)
@@ -461,6 +528,7 @@ enum status_code leader_start(struct engine *engine)
 		return STATUS_NO_MEMORY;
 	leader->engine = engine;
 	marker_init(&leader->newest);
+	buf_init(&leader->record);
 	engine->leader = leader;
 	status = reader_new(engine, VIEW_LONG_READ, &leader->reader);
 	if (status != STATUS_OK || engine->cluster.manual)
@@ -487,6 +555,7 @@ void leader_stop(struct engine *engine)
 	if (leader->stage == STAGE_CHECKPOINT)
 		checkpoint_release(&leader->checkpoint);
 	marker_release(&leader->newest);
+	buf_release(&leader->record);
 	engine_reader_free(leader->reader);
 	free(leader);
 	engine->leader = NULL;

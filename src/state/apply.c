@@ -206,7 +206,7 @@ enum status_code apply(struct store *st, const Pb__Record *rec, int64_t offset, 
 
 	*out = (struct applied){0};
 	if (st->shared)
-		status = cluster_admit(st, rec, &counts);
+		status = cluster_admit(st, rec, offset, &counts);
 	if (status != STATUS_OK)
 		return status;
 	if (!counts) {

@@ -34,7 +34,7 @@ static bool is_by_leader(const struct store *st, const Pb__Record *rec)
 	return rec->term == st->view.state.term && rec->incarnation == st->view.state.owner;
 }
 
-enum status_code cluster_admit(struct store *st, const Pb__Record *rec, bool *counts)
+enum status_code cluster_admit(struct store *st, const Pb__Record *rec, int64_t offset, bool *counts)
 {
 	struct store_member *member = store_find_member(st, rec->member_id);
 	bool is_registered = member != NULL && member->incarnation == rec->incarnation;
@@ -46,6 +46,8 @@ enum status_code cluster_admit(struct store *st, const Pb__Record *rec, bool *co
 	}
 	if (rec->cluster_id != st->view.state.cluster_id)
 		return STATUS_BAD_LOG;
+	if (rec->seen_offset >= offset)
+		return STATUS_OK;
 	if (rec->request_case == PB__RECORD__REQUEST_JOIN && !is_registered) {
 		*counts = true;
 		return STATUS_OK;

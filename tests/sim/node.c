@@ -158,8 +158,11 @@ static void join(struct node *node)
 		node_end(node, NODE_STOP);
 		return;
 	}
-	if (engine_reader_new(node->engine, &node->reader) != STATUS_OK)
-		abort();
+	if (engine_reader_new(node->engine, &node->reader) != STATUS_OK) {
+		node->reader = NULL;
+		node_end(node, NODE_STOP);
+		return;
+	}
 	node->phase = NODE_RUN;
 }
 

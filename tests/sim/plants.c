@@ -173,8 +173,8 @@ void __wrap_lessor_tick(struct lessor *lessor, int64_t now_ms, bool held)
 
 /* ---- State ---- */
 
-enum status_code __real_cluster_admit(struct store *st, const Pb__Record *rec, bool *counts);
-enum status_code __wrap_cluster_admit(struct store *st, const Pb__Record *rec, bool *counts);
+enum status_code __real_cluster_admit(struct store *st, const Pb__Record *rec, int64_t offset, bool *counts);
+enum status_code __wrap_cluster_admit(struct store *st, const Pb__Record *rec, int64_t offset, bool *counts);
 enum status_code __real_cluster_apply_join(struct store *st, const Pb__Record *rec);
 enum status_code __wrap_cluster_apply_join(struct store *st, const Pb__Record *rec);
 enum status_code __real_cluster_apply_take_office(struct store *st, const Pb__Record *rec);
@@ -219,7 +219,7 @@ static bool is_let_through(struct store *st, const Pb__Record *rec, uint64_t seq
 	}
 }
 
-enum status_code __wrap_cluster_admit(struct store *st, const Pb__Record *rec, bool *counts)
+enum status_code __wrap_cluster_admit(struct store *st, const Pb__Record *rec, int64_t offset, bool *counts)
 {
 	const struct store_member *member = store_find_member(st, rec->member_id);
 	uint64_t sequence = member != NULL ? member->sequence : 0;
@@ -227,7 +227,7 @@ enum status_code __wrap_cluster_admit(struct store *st, const Pb__Record *rec, b
 
 	if (planted == PLANT_OTHER_LOG)
 		((Pb__Record *)(uintptr_t)rec)->cluster_id = rec->cluster_id != 0 ? st->view.state.cluster_id : 0;
-	status = __real_cluster_admit(st, rec, counts);
+	status = __real_cluster_admit(st, rec, offset, counts);
 	if (status == STATUS_OK && !*counts && rec->request_case != PB__RECORD__REQUEST_GENESIS)
 		*counts = is_let_through(st, rec, sequence);
 	return status;

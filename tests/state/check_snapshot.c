@@ -157,6 +157,7 @@ struct world {
 	struct fixture live[LIVE];
 	struct fixture witness;
 	struct tables tables;
+	size_t writer; /* whose checkpoint is the newest */
 	int stores;
 };
 
@@ -574,8 +575,10 @@ static void checkpoint(struct world *world)
 	struct fixture *leader = &world->live[at];
 	bool commits = prng_chance(&world->prng, 85);
 
-	if (prng_chance(&world->prng, 50))
+	/* Whoever was not the last has taken office, which has written its position in the log. */
+	if (at != world->writer || prng_chance(&world->prng, 30))
 		take_office(world, prng_below(&world->prng, MEMBERS));
+	world->writer = at;
 	follow(world, leader);
 	write_rows(leader, &world->tables, world->tables.marker, commits, disturb, world);
 	if (commits && prng_chance(&world->prng, 70))
@@ -600,6 +603,7 @@ static void run_round(struct world *world)
 		fixture_close(&fx);
 		fixture_close(&world->live[at]);
 		open_at(&world->live[at], fx.dir, NULL);
+		world->writer = LIVE; /* neither of the two */
 		return;
 	}
 	follow(world, &fx);
