@@ -407,10 +407,7 @@ static void heed(struct applier *applier, const struct item *item)
 		/* Once it has joined: what is read before that is of its predecessors. */
 		if (item->vote.member_id == atomic_load(&engine->member_id) && item->own_sequence == 0 &&
 		    item->applied.status == STATUS_OK && atomic_load(&engine->joined)) {
-			logger_error("applier", "another node has joined under the name of this one, which stops",
-			             LOG_STR("name", engine->cluster.node_name),
-			             LOG_STR("advice", "give every node a kafkacache.group.id of its own"), LOG_END);
-			engine_give_up(engine, STATUS_REPLACED);
+			engine_note_replaced(engine);
 		}
 		break;
 	case PB__RECORD__REQUEST_HASH_ASK:

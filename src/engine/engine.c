@@ -261,6 +261,14 @@ void engine_give_up(struct engine *engine, enum status_code verdict)
 		engine->cluster.give_up(engine->cluster.give_up_arg);
 }
 
+void engine_note_replaced(struct engine *engine)
+{
+	logger_error("engine", "another node has joined under the name of this one, which stops",
+	             LOG_STR("name", engine->cluster.node_name),
+	             LOG_STR("advice", "give every node a kafkacache.group.id of its own"), LOG_END);
+	engine_give_up(engine, STATUS_REPLACED);
+}
+
 enum status_code engine_verdict(const struct engine *engine)
 {
 	return atomic_load(&engine->verdict);

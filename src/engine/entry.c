@@ -67,8 +67,9 @@ static bool has_caught_up(const struct engine *engine)
 	       atomic_load(&engine->applied_offset) >= engine->cluster.caught_up_at;
 }
 
-/* The member table is the applier's; a view of one's own tells what is committed. */
-static enum status_code find_number(struct engine *engine, uint64_t *number)
+/* The member of this node's name: the number of its newest incarnation, and that; both 0 when it is new.
+ * The table is the applier's; a view of one's own tells what is committed. */
+static enum status_code find_self(struct engine *engine, uint64_t *number, uint64_t *incarnation)
 {
 	struct reader *reader;
 	enum status_code status = engine_reader_new(engine, &reader);
@@ -78,10 +79,12 @@ static enum status_code find_number(struct engine *engine, uint64_t *number)
 		return status;
 	status = view_refresh(&reader->view);
 	stmt = reader->view.stmts[SQL_MEMBERS];
-	*number = 1;
+	*number = *incarnation = 0;
 	while (status == STATUS_OK && sqlite3_step(stmt) == SQLITE_ROW)
-		if ((uint64_t)sqlite3_column_int64(stmt, 0) == atomic_load(&engine->member_id))
-			*number = (uint64_t)sqlite3_column_int64(stmt, 3) + 1;
+		if ((uint64_t)sqlite3_column_int64(stmt, 0) == atomic_load(&engine->member_id)) {
+			*number = (uint64_t)sqlite3_column_int64(stmt, 3);
+			*incarnation = (uint64_t)sqlite3_column_int64(stmt, 4);
+		}
 	sqlite3_reset(stmt);
 	engine_reader_free(reader);
 	return status;
@@ -92,13 +95,15 @@ static void join(struct entry *entry)
 	struct engine *engine = entry->engine;
 	const char *advertised = engine->config->advertised_listeners;
 	Pb__Join request = PB__JOIN__INIT;
+	uint64_t number, incarnation;
 	char *urls;
 
 	if (advertised == NULL || advertised[0] == '\0')
 		advertised = engine->config->listeners;
 	urls = (char *)(uintptr_t)advertised;
-	if (find_number(engine, &request.number) != STATUS_OK)
+	if (find_self(engine, &number, &incarnation) != STATUS_OK)
 		return;
+	request.number = number + 1;
 	request.name = (char *)(uintptr_t)engine->cluster.node_name;
 	request.client_urls = &urls;
 	request.n_client_urls = 1;
@@ -106,6 +111,16 @@ static void join(struct entry *entry)
 	request.level = engine->cluster.max_level;
 	entry->stage = STAGE_JOINING;
 	own_record_start(engine, &entry->own, &request.base);
+}
+
+/* Another node of this name may have joined by the time that this one knows that it has: the applier,
+ * which tells of those that come later, did not know it either. */
+static void check_replaced(struct engine *engine)
+{
+	uint64_t number, incarnation;
+
+	if (find_self(engine, &number, &incarnation) == STATUS_OK && incarnation != engine->incarnation)
+		engine_note_replaced(engine);
 }
 
 static void note_joined(struct engine *engine)
@@ -144,6 +159,7 @@ void entry_turn(struct entry *entry)
 			break;
 		if (entry->own.status == STATUS_OK) {
 			note_joined(engine);
+			check_replaced(engine);
 			break;
 		}
 		logger_warn("engine", "joining the cluster did not succeed; it is tried again",

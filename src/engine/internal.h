@@ -325,6 +325,9 @@ const char *engine_log_fault(const struct engine *engine);
 /* Gives up: see engine_verdict. The first reason counts. Any thread. */
 void engine_give_up(struct engine *engine, enum status_code verdict);
 
+/* Gives up because another node has joined under this one's name. Any thread. */
+void engine_note_replaced(struct engine *engine);
+
 /* How a node begins: founds the cluster if there is none, catches up, joins. To
  * be called often, until engine->joined. The housekeeper's thread. */
 enum status_code entry_new(struct engine *engine, struct entry **out);

@@ -401,12 +401,14 @@ static bool is_leaders(const struct oracle *oracle, const Pb__Record *rec)
 }
 
 /* Whether it counts; notes that it was there. */
-static bool admit(struct oracle *oracle, const Pb__Record *rec)
+static bool admit(struct oracle *oracle, const Pb__Record *rec, int64_t offset)
 {
 	struct oracle_member *member = member_of(oracle, rec->member_id);
 
 	if (rec->request_case == PB__RECORD__REQUEST_GENESIS)
 		return oracle->cluster_id == 0;
+	if (rec->seen_offset >= offset) /* the log has lost what its proposer saw */
+		return false;
 	if (member == NULL || member->incarnation != rec->incarnation)
 		return rec->request_case == PB__RECORD__REQUEST_JOIN;
 	if (rec->sequence <= member->sequence)
@@ -545,7 +547,7 @@ const char *oracle_apply(struct oracle *oracle, int64_t offset, int64_t now_ms, 
 	place.incarnation = rec->incarnation;
 	place.sequence = rec->sequence;
 	place.kind = rec->request_case;
-	if (admit(oracle, rec)) {
+	if (admit(oracle, rec, offset)) {
 		place.ignored = false;
 		place.status = run(oracle, rec, &response);
 	}
