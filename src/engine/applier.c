@@ -467,6 +467,8 @@ static void run_batch(struct applier *applier)
 	applier->end = applier->count;
 	for (size_t i = applier->start; i < applier->end; i++)
 		applier->items[i] = (struct item){0};
+	if (atomic_exchange(&engine->position_wanted, false))
+		st->writes_next = true;
 	st->keeps_news = hub_wants_events(engine->hub);
 	st->keeps_prev = hub_wants_prev(engine->hub);
 	status = apply_batch(applier, false);

@@ -156,6 +156,7 @@ struct engine {
 	struct engine_cluster cluster;
 	_Atomic bool joined;     /* this incarnation's records count */
 	_Atomic bool leading;    /* it is the leader, and has taken office in full */
+	_Atomic bool position_wanted; /* in the database, with the next commit: see engine/leader.c */
 	_Atomic bool checkpoint_requested, check_requested; /* the latter of the guard */
 	_Atomic uint64_t owner, owner_member; /* of the term */
 	_Atomic uint64_t state_hash;

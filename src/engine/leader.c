@@ -58,7 +58,7 @@ struct leader {
 	enum stage stage;
 	int64_t again_ms; /* IDLE: not before then */
 	int64_t unfit_since_ms; /* nothing can be written here, or should be; 0: it can */
-	struct own_record claim, barrier, covered, heartbeat, ask, verdict, level;
+	struct own_record claim, barrier, position, covered, heartbeat, ask, verdict, level;
 
 	struct marker newest;
 	bool newest_confirmed;      /* another node had the same state there */
@@ -69,6 +69,7 @@ struct leader {
 	struct checkpoint checkpoint;
 	int64_t checkpoint_ms;      /* when the last one began, or office was taken */
 	int64_t checkpoint_log_bytes; /* engine->log_bytes then */
+	bool is_prepared;           /* the barrier before a checkpoint is on its way, or back */
 	bool rows_written;          /* of the checkpoint under way: it only has to be committed */
 	struct buf record;
 	int64_t asked_ms;           /* when the votes were asked for that are being counted; 0: none are */
@@ -310,6 +311,25 @@ static bool is_checkpoint_due(const struct leader *leader, int64_t now_ms)
 	       atomic_load(&engine->log_bytes) >= leader->checkpoint_log_bytes + config->checkpoint_log_bytes;
 }
 
+/* What the database has is behind what was applied, by renewals and barriers, and not
+ * by the same on every node: a marker must not be older than the one before. True
+ * when the position is written. */
+static bool prepare_checkpoint(struct leader *leader)
+{
+	Pb__Barrier barrier = PB__BARRIER__INIT;
+
+	if (leader->is_prepared && !is_waiting(&leader->position)) {
+		leader->is_prepared = false;
+		return true;
+	}
+	if (!leader->is_prepared) {
+		leader->is_prepared = true;
+		atomic_store(&leader->engine->position_wanted, true);
+		own_record_start(leader->engine, &leader->position, &barrier.base);
+	}
+	return false;
+}
+
 static void begin_checkpoint(struct leader *leader, int64_t now_ms)
 {
 	struct engine *engine = leader->engine;
@@ -326,6 +346,10 @@ static void begin_checkpoint(struct leader *leader, int64_t now_ms)
 	}
 	leader->stage = STAGE_CHECKPOINT;
 	leader->rows_written = false;
+	if (leader->newest.pb != NULL && leader->checkpoint.snapshot.marker->offset < leader->newest.pb->offset) {
+		step_down(leader, now_ms, "the database is behind the newest checkpoint");
+		return;
+	}
 	ask_for_votes(leader, now_ms);
 }
 
@@ -446,7 +470,7 @@ static bool lead(struct leader *leader, int64_t now_ms)
 	if (leader->stage == STAGE_CHECKPOINT)
 		return write_checkpoint(leader, now_ms);
 	say_covered(leader);
-	if (is_checkpoint_due(leader, now_ms)) {
+	if (is_checkpoint_due(leader, now_ms) && prepare_checkpoint(leader)) {
 		raise_level(leader);
 		begin_checkpoint(leader, now_ms);
 		return true;

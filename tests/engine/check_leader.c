@@ -5,7 +5,8 @@
  * is a transcript:
  *
  *     take_office take barrier read      a term is claimed and the office taken
- *     begin hash_ask put commit covered  a checkpoint
+ *     begin hash_ask put                 a checkpoint: now the votes are waited for
+ *     put commit covered                 the marker: it is in the tables
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +38,9 @@ struct node {
 	struct buf records[RECORDS_MAX];
 	uint64_t tags[RECORDS_MAX]; /* of this node's; 0 in another's */
 	size_t count, polled;
-	bool loses; /* what is appended never arrives */
+	bool loses;                   /* what is appended never arrives */
+	enum status_code read_status; /* of reading a record again; and it is another one: */
+	bool reads_another;
 	int64_t trimmed;
 
 	/* The tables: the marker, and what the open transaction makes of it. */
@@ -135,10 +138,18 @@ static enum status_code bounds(struct log *log, int64_t *first, int64_t *end)
 
 static enum status_code read_at(struct log *log, int64_t offset, struct buf *out)
 {
-	(void)log;
-	(void)offset;
-	(void)out;
-	return STATUS_NO_KAFKA;
+	struct node *node = NODE_OF(log, log);
+	const struct buf *record = &node->records[offset - 1];
+
+	ck_assert_int_ge(offset, 1);
+	ck_assert_int_le(offset, (int64_t)node->count);
+	if (node->read_status != STATUS_OK)
+		return node->read_status;
+	buf_reset(out);
+	buf_append(out, record->data, record->len);
+	if (node->reads_another)
+		buf_append_byte(out, 'x');
+	return STATUS_OK;
 }
 
 static enum status_code trim(struct log *log, int64_t before)
@@ -421,6 +432,7 @@ static void put_other(struct node *node, const char *key)
 static void ask_for_checkpoint(struct node *node)
 {
 	engine_request_checkpoint(node->engine);
+	atomic_store(&node->engine->check_requested, false); /* the guard's part of it */
 }
 
 /* The newest record of a kind. */
@@ -452,6 +464,16 @@ static void vote(struct node *node, uint64_t member, bool agrees)
 	request.hash = agrees ? ask->hash : 12345;
 	propose_other(node, member, &request.base);
 	follow(node);
+}
+
+/* A checkpoint that is asked for, and on which another node votes as it should. */
+static void ask_and_vote(struct node *node)
+{
+	ask_for_checkpoint(node);
+	settle(node);
+	if (leads(node))
+		vote(node, OTHER, true);
+	settle(node);
 }
 
 /* ---- Taking office ---- */
@@ -659,7 +681,11 @@ START_TEST(a_checkpoint_is_written_and_told_of)
 	put_other(&node, "a");
 	ask_for_checkpoint(&node);
 	settle(&node);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	check_transcript(&node, "begin hash_ask put");
+	ck_assert_uint_eq(node.marker.len, 0);
+	vote(&node, OTHER, true);
+	settle(&node);
+	check_transcript(&node, "put commit covered");
 	covered = newest(&node, PB__RECORD__REQUEST_COVERED)->covered;
 	ck_assert_int_eq(covered->offset, marker_offset(&node));
 	ck_assert_int_eq(covered->compact_revision, -1);
@@ -685,11 +711,17 @@ START_TEST(checkpoints_are_due_by_time_if_anything_was_applied)
 	check_transcript(&node, "");
 	node.now_ms++;
 	settle(&node);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	check_transcript(&node, "begin hash_ask put");
+	vote(&node, OTHER, true);
+	settle(&node);
+	check_transcript(&node, "put commit covered");
 	put_other(&node, "b");
 	node.now_ms += INTERVAL_MS;
 	settle(&node);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	check_transcript(&node, "begin hash_ask put");
+	vote(&node, OTHER, true);
+	settle(&node);
+	check_transcript(&node, "put commit covered");
 	node_stop(&node);
 }
 END_TEST
@@ -703,6 +735,8 @@ START_TEST(checkpoints_are_due_by_bytes)
 	node.config.checkpoint_log_bytes = 1000;
 	for (int i = 0; i < 10; i++)
 		put_other(&node, "0123456789012345678901234567890123456789012345678901234567890123456789");
+	settle(&node);
+	vote(&node, OTHER, true);
 	settle(&node);
 	check_transcript(&node, "begin hash_ask put commit covered");
 	put_other(&node, "a");
@@ -732,9 +766,8 @@ START_TEST(a_checkpoint_that_fails_is_not_told_of)
 	node_lead(&node);
 	join_other(&node, OTHER);
 	put_other(&node, "a");
-	ask_for_checkpoint(&node);
 	fail_table(&node, FAILURES[_i].step, FAILURES[_i].status);
-	settle(&node);
+	ask_and_vote(&node);
 	check_transcript(&node, FAILURES[_i].transcript);
 	ck_assert(!leads(&node));
 	ck_assert_uint_eq(node.marker.len, 0);
@@ -743,8 +776,7 @@ START_TEST(a_checkpoint_that_fails_is_not_told_of)
 	settle(&node);
 	check_transcript(&node, "take barrier read"); /* it owns the term still */
 	ck_assert(leads(&node));
-	ask_for_checkpoint(&node);
-	settle(&node);
+	ask_and_vote(&node);
 	check_transcript(&node, "begin hash_ask put commit covered");
 	node_stop(&node);
 }
@@ -758,10 +790,9 @@ START_TEST(a_commit_that_took_effect_unknown_is_told_of_later)
 	node_lead(&node);
 	join_other(&node, OTHER);
 	put_other(&node, "a");
-	ask_for_checkpoint(&node);
 	node.commits_all_the_same = true;
 	fail_table(&node, "commit", STATUS_TIMEOUT);
-	settle(&node);
+	ask_and_vote(&node);
 	check_transcript(&node, "begin hash_ask put commit abort");
 	fail_table(&node, NULL, STATUS_OK);
 	node.now_ms += RETRY_MS;
@@ -806,8 +837,7 @@ START_TEST(an_older_marker_than_the_log_tells_of_gives_no_office)
 	node_lead(&node);
 	join_other(&node, OTHER);
 	put_other(&node, "a");
-	ask_for_checkpoint(&node);
-	settle(&node);
+	ask_and_vote(&node);
 	check_transcript(&node, "begin hash_ask put commit covered");
 	node.holds = false;
 	turn(&node);
@@ -961,42 +991,45 @@ END_TEST
 
 /* ---- Votes, and what is cut ---- */
 
-/* One more checkpoint. */
-static void write_checkpoint(struct node *node)
+/* One more checkpoint, voted on or not. */
+static void write_checkpoint(struct node *node, bool voted)
 {
 	put_other(node, "a");
-	node->now_ms += VOTES_MS; /* the votes on the last one are counted */
-	turn(node);
-	buf_reset(&node->transcript);
 	ask_for_checkpoint(node);
+	settle(node);
+	if (voted)
+		vote(node, OTHER, true);
+	else
+		node->now_ms += VOTES_MS;
 	settle(node);
 }
 
 START_TEST(the_log_is_cut_below_the_last_but_one_that_another_confirmed)
 {
 	struct node node;
-	int64_t first;
+	int64_t first, second;
 
 	node_lead(&node);
 	join_other(&node, OTHER);
-	write_checkpoint(&node);
+	write_checkpoint(&node, true);
 	check_transcript(&node, "begin hash_ask put commit covered");
 	first = marker_offset(&node);
-	vote(&node, OTHER, true);
-	turn(&node);
-	check_transcript(&node, "");
-	write_checkpoint(&node);
+	write_checkpoint(&node, true);
 	check_transcript(&node, "begin hash_ask put commit covered trim");
 	ck_assert_int_eq(node.trimmed, first + 1);
-	/* Nobody votes on the second. */
-	write_checkpoint(&node);
+	second = marker_offset(&node);
+	write_checkpoint(&node, false);
+	check_transcript(&node, "begin hash_ask put commit covered trim");
+	ck_assert_int_eq(node.trimmed, second + 1);
+	/* Nobody has voted on the third. */
+	write_checkpoint(&node, true);
 	check_transcript(&node, "begin hash_ask put commit covered");
-	ck_assert_int_eq(node.trimmed, first + 1);
+	ck_assert_int_eq(node.trimmed, second + 1);
 	node_stop(&node);
 }
 END_TEST
 
-START_TEST(votes_that_come_while_the_checkpoint_is_written_count)
+START_TEST(votes_that_come_while_the_rows_are_written_count)
 {
 	struct node node;
 	int64_t first;
@@ -1012,9 +1045,29 @@ START_TEST(votes_that_come_while_the_checkpoint_is_written_count)
 	settle(&node);
 	check_transcript(&node, "begin hash_ask put commit covered");
 	first = marker_offset(&node);
-	write_checkpoint(&node);
+	write_checkpoint(&node, true);
 	check_transcript(&node, "begin hash_ask put commit covered trim");
 	ck_assert_int_eq(node.trimmed, first + 1);
+	node_stop(&node);
+}
+END_TEST
+
+START_TEST(an_answer_is_waited_for_no_longer_than_a_while)
+{
+	struct node node;
+
+	node_lead(&node);
+	join_other(&node, OTHER);
+	put_other(&node, "a");
+	ask_for_checkpoint(&node);
+	settle(&node);
+	check_transcript(&node, "begin hash_ask put");
+	node.now_ms += VOTES_MS - 1;
+	settle(&node);
+	check_transcript(&node, "");
+	node.now_ms++;
+	settle(&node);
+	check_transcript(&node, "put commit covered");
 	node_stop(&node);
 }
 END_TEST
@@ -1027,11 +1080,11 @@ START_TEST(a_new_leader_cuts_nothing_before_its_second_checkpoint)
 	node_start(&node);
 	join_other(&node, OTHER);
 	marker.offset = 3;
-	marker.kv_rows = 0;
 	wire_pack(&marker.base, &node.marker);
 	node.holds = true;
 	settle(&node);
-	write_checkpoint(&node);
+	check_transcript(&node, "take_office take barrier read covered");
+	write_checkpoint(&node, true);
 	check_transcript(&node, "begin hash_ask put commit covered");
 	ck_assert_int_eq(node.trimmed, 0);
 	node_stop(&node);
@@ -1048,9 +1101,6 @@ START_TEST(a_single_node_needs_no_confirmation)
 	settle(&node);
 	check_transcript(&node, "begin hash_ask put commit covered");
 	first = marker_offset(&node);
-	node.now_ms += VOTES_MS;
-	settle(&node);
-	check_transcript(&node, "");
 	ask_for_checkpoint(&node);
 	settle(&node);
 	check_transcript(&node, "begin hash_ask put commit covered trim");
@@ -1059,38 +1109,74 @@ START_TEST(a_single_node_needs_no_confirmation)
 }
 END_TEST
 
+/* How the others vote: the first dissents; and the verdict, with what becomes of the checkpoint. */
+static const struct {
+	bool third_votes, third_agrees;
+	bool undecided, as_here;
+	const char *transcript;
+} DISSENTS[] = {
+	{false, false, true, false, "hash_verdict abort"},
+	{true, true, false, true, "hash_verdict put commit covered"},
+	{true, false, false, false, "hash_verdict abort"},
+};
+
 START_TEST(a_dissenting_vote_leads_to_a_verdict)
 {
 	struct node node;
 	const Pb__HashVerdict *verdict;
 	const Pb__HashAsk *ask;
+	bool is_wrong = !DISSENTS[_i].undecided && !DISSENTS[_i].as_here;
 
 	node_lead(&node);
 	join_other(&node, OTHER);
 	join_other(&node, THIRD);
-	write_checkpoint(&node);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	put_other(&node, "a");
+	ask_for_checkpoint(&node);
+	settle(&node);
+	check_transcript(&node, "begin hash_ask put");
 	ask = newest(&node, PB__RECORD__REQUEST_HASH_ASK)->hash_ask;
 	vote(&node, OTHER, false);
-	if (_i > 0)
-		vote(&node, THIRD, _i == 1);
+	if (DISSENTS[_i].third_votes)
+		vote(&node, THIRD, DISSENTS[_i].third_agrees);
 	node.now_ms += VOTES_MS - 1;
 	turn(&node);
 	check_transcript(&node, "");
 	node.now_ms++;
 	turn(&node);
-	check_transcript(&node, "hash_verdict");
+	check_transcript(&node, DISSENTS[_i].transcript);
+	ck_assert_int_eq(node.marker.len > 0, DISSENTS[_i].as_here);
 	verdict = newest(&node, PB__RECORD__REQUEST_HASH_VERDICT)->hash_verdict;
 	ck_assert_int_eq(verdict->offset, ask->offset);
-	ck_assert_int_eq(verdict->undecided, _i == 0);
-	if (_i > 0)
-		ck_assert_uint_eq(verdict->hash, _i == 1 ? ask->hash : 12345);
+	ck_assert_int_eq(verdict->undecided, DISSENTS[_i].undecided);
+	if (!DISSENTS[_i].undecided)
+		ck_assert_uint_eq(verdict->hash, DISSENTS[_i].as_here ? ask->hash : 12345);
+	/* What follows from it for this node. */
+	ck_assert_int_eq(applier_turn(node.engine, 0), !is_wrong);
+	ck_assert_int_eq(engine_verdict(node.engine), is_wrong ? STATUS_CORRUPT : STATUS_OK);
+	ck_assert_int_eq(atomic_load(&node.engine->alarm_corrupt), DISSENTS[_i].undecided);
+	node_stop(&node);
+}
+END_TEST
+
+/* One that was away dissents when the checkpoint is written already. */
+START_TEST(a_late_dissent_leads_to_a_verdict)
+{
+	struct node node;
+
+	node_lead(&node);
+	join_other(&node, OTHER);
+	join_other(&node, THIRD);
+	write_checkpoint(&node, true);
+	check_transcript(&node, "begin hash_ask put commit covered");
+	vote(&node, THIRD, false);
 	turn(&node);
 	check_transcript(&node, "");
-	/* What follows from it for this node. */
-	ck_assert_int_eq(applier_turn(node.engine, 0), _i < 2);
-	ck_assert_int_eq(engine_verdict(node.engine), _i == 2 ? STATUS_CORRUPT : STATUS_OK);
-	ck_assert_int_eq(atomic_load(&node.engine->alarm_corrupt), _i == 0);
+	node.now_ms += VOTES_MS;
+	turn(&node);
+	check_transcript(&node, "hash_verdict");
+	ck_assert(!newest(&node, PB__RECORD__REQUEST_HASH_VERDICT)->hash_verdict->undecided);
+	turn(&node);
+	check_transcript(&node, "");
 	node_stop(&node);
 }
 END_TEST
@@ -1102,13 +1188,33 @@ START_TEST(votes_that_agree_need_no_verdict)
 	node_lead(&node);
 	join_other(&node, OTHER);
 	join_other(&node, THIRD);
-	write_checkpoint(&node);
+	write_checkpoint(&node, true);
 	check_transcript(&node, "begin hash_ask put commit covered");
-	vote(&node, OTHER, true);
 	vote(&node, THIRD, true);
 	node.now_ms += VOTES_MS;
 	turn(&node);
 	check_transcript(&node, "");
+	node_stop(&node);
+}
+END_TEST
+
+/* A broker has lost the end of the log, and with it what the state was made of. */
+START_TEST(a_checkpoint_of_what_the_log_has_lost_is_not_committed)
+{
+	struct node node;
+
+	node_lead(&node);
+	join_other(&node, OTHER);
+	put_other(&node, "a");
+	if (_i == 0)
+		node.read_status = STATUS_BAD_LOG;
+	else
+		node.reads_another = true;
+	ask_and_vote(&node);
+	check_transcript(&node, "begin hash_ask put abort");
+	ck_assert_uint_eq(node.marker.len, 0);
+	ck_assert(!leads(&node));
+	ck_assert(atomic_load(&node.engine->check_requested));
 	node_stop(&node);
 }
 END_TEST
@@ -1177,10 +1283,14 @@ static void add_duties(TCase *tcase)
 	tcase_add_test(tcase, the_next_leader_tells_of_the_newest_checkpoint);
 	tcase_add_loop_test(tcase, an_older_marker_than_the_log_tells_of_gives_no_office, 0, 2);
 	tcase_add_test(tcase, the_log_is_cut_below_the_last_but_one_that_another_confirmed);
-	tcase_add_test(tcase, votes_that_come_while_the_checkpoint_is_written_count);
+	tcase_add_test(tcase, votes_that_come_while_the_rows_are_written_count);
+	tcase_add_test(tcase, an_answer_is_waited_for_no_longer_than_a_while);
 	tcase_add_test(tcase, a_new_leader_cuts_nothing_before_its_second_checkpoint);
 	tcase_add_test(tcase, a_single_node_needs_no_confirmation);
-	tcase_add_loop_test(tcase, a_dissenting_vote_leads_to_a_verdict, 0, 3);
+	tcase_add_loop_test(tcase, a_dissenting_vote_leads_to_a_verdict, 0,
+	                    sizeof DISSENTS / sizeof *DISSENTS);
+	tcase_add_test(tcase, a_late_dissent_leads_to_a_verdict);
+	tcase_add_loop_test(tcase, a_checkpoint_of_what_the_log_has_lost_is_not_committed, 0, 2);
 	tcase_add_test(tcase, votes_that_agree_need_no_verdict);
 	tcase_add_test(tcase, a_heartbeat_goes_while_there_are_leases);
 }

@@ -76,6 +76,7 @@ struct sim {
 	int64_t victim_rebuilds;
 	int64_t poison_offset;
 	bool scenario_mutes; /* nothing that is answered can be judged any more */
+	int64_t away_until[NODES_MAX]; /* the step before which it does not start again */
 	int64_t old_position[NODES_MAX]; /* when the log became another one */
 	int64_t next_lease;
 	int64_t skip_offset;    /* that the operator said to pass over; 0: none */
@@ -710,6 +711,8 @@ static void crash(struct sim *sim, struct node *node)
 	sim->counts->wipes += how == NODE_WIPE;
 	sim->counts->stops += how == NODE_STOP;
 	node_end(node, how);
+	if (prng_chance(&sim->prng, 25))
+		sim->away_until[index_of(sim, node)] = sim->step + 800;
 }
 
 static void elect(struct sim *sim, struct node *node)
@@ -731,7 +734,7 @@ static void elect(struct sim *sim, struct node *node)
 static void run_node(struct sim *sim, struct node *node, unsigned dice)
 {
 	if (node->phase == NODE_DOWN) {
-		if (dice < 200)
+		if (dice < 200 && sim->step >= sim->away_until[index_of(sim, node)])
 			start_node(sim, node);
 	} else if (node->phase == NODE_LOOK || node->phase == NODE_REBUILD) {
 		node_boot_turn(node);
@@ -1164,10 +1167,21 @@ static void repair(struct sim *sim)
 	}
 }
 
+/* Another one leads, and writes a checkpoint, while this one stands still. */
+static void replace_leader(struct sim *sim, int at)
+{
+	struct node *node = &sim->nodes[(at + 1) % sim->node_count];
+
+	elect(sim, node);
+	if (node->phase == NODE_RUN)
+		engine_request_checkpoint(node->engine);
+}
+
 /* A process is stopped while it waits for Kafka; the others go on. */
 static void on_wait(void *arg, const struct model_link *link)
 {
 	struct sim *sim = arg;
+	bool replaced = prng_chance(&sim->prng, 50);
 	int at = 0;
 
 	if (sim->is_holding || sim->is_ending || !prng_chance(&sim->prng, 6))
@@ -1179,10 +1193,11 @@ static void on_wait(void *arg, const struct model_link *link)
 	sim->counts->stalls++;
 	tell(sim, "node %s is stopped in the middle", sim->nodes[at].label);
 	sim->is_holding = sim->held[at] = true;
-	if (prng_chance(&sim->prng, 50))
-		elect(sim, &sim->nodes[(at + 1) % sim->node_count]);
-	for (unsigned i = prng_below(&sim->prng, 800); i > 0 && !sim->broken; i--)
+	for (unsigned i = prng_below(&sim->prng, replaced ? 1600 : 400); i > 0 && !sim->broken; i--) {
+		if (replaced && i % 300 == 299)
+			replace_leader(sim, at);
 		step(sim);
+	}
 	sim->is_holding = sim->held[at] = false;
 	tell(sim, "node %s goes on in the middle", sim->nodes[at].label);
 }

@@ -350,6 +350,27 @@ START_TEST(a_record_that_fails_half_way_is_applied_once)
 }
 END_TEST
 
+/* Its proposer had applied what stood here before the log lost its end. */
+START_TEST(a_record_that_saw_what_the_log_has_lost_does_not_count)
+{
+	struct fixture fx;
+	Pb__Record *rec;
+
+	open_cluster(&fx);
+	rec = put_of(&fx, ALICE, 100, 3);
+	rec->seen_offset = fx.offset + 1;
+	check_ignored(&fx, rec);
+	rec = put_of(&fx, ALICE, 100, 3); /* its number is not used up */
+	rec->seen_offset = fx.offset;
+	check_counts(&fx, rec);
+	rec = join_of(&fx, CAROL, 300, 1, 1);
+	rec->seen_offset = fx.offset + 5;
+	check_ignored(&fx, rec);
+	ck_assert_ptr_null(store_find_member(fx.st, CAROL));
+	fixture_close(&fx);
+}
+END_TEST
+
 /* ---- What only a leader may write ---- */
 
 static const ProtobufCMessage *make_leaders(struct fixture *fx, int which)
@@ -1175,6 +1196,7 @@ static void add_admission(TCase *tcase)
 	tcase_add_test(tcase, a_repeated_record_does_not_count);
 	tcase_add_test(tcase, a_refused_record_does_not_come_again);
 	tcase_add_test(tcase, a_record_that_fails_half_way_is_applied_once);
+	tcase_add_test(tcase, a_record_that_saw_what_the_log_has_lost_does_not_count);
 	tcase_add_loop_test(tcase, a_leaders_record_counts_in_its_term_only, 0, LEADERS_KINDS);
 	tcase_add_test(tcase, an_ignored_leaders_record_uses_up_its_number);
 	tcase_add_test(tcase, a_term_is_taken_once);
