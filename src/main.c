@@ -306,7 +306,8 @@ static enum status_code run_server(struct server *server)
 	enum status_code status = STATUS_OK;
 
 	do {
-		status = under_kafka ? start_replica(server, status == STATUS_CORRUPT) : start_alone(server);
+		status =
+			under_kafka ? start_replica(server, status == STATUS_CORRUPT) : start_alone(server);
 		if (status == STATUS_OK) {
 			announce(server);
 			status = serve(server);

@@ -160,7 +160,8 @@ enum status_code replica_report(const struct config *config, struct buf *out)
 	return status;
 }
 
-enum status_code replica_open(const struct config *config, const volatile bool *canceled, struct replica **out)
+enum status_code replica_open(const struct config *config, const volatile bool *canceled,
+                              struct replica **out)
 {
 	struct replica *replica;
 	enum status_code status = make_replica(config, &replica);
@@ -192,10 +193,12 @@ static enum status_code look(struct replica *replica, bool discard)
 	enum status_code status = store_open(&options, &replica->store);
 
 	if (status == STATUS_OK)
-		status = kafka_log_open(replica->kafka, replica->store->saved.applied_offset, &replica->log);
+		status =
+			kafka_log_open(replica->kafka, replica->store->saved.applied_offset, &replica->log);
 	replica->boot = (struct boot){0};
 	while (status == STATUS_OK) {
-		status = boot_look(&replica->boot, replica->store, replica->log, replica->tables, discard, clock_ms());
+		status = boot_look(&replica->boot, replica->store, replica->log, replica->tables, discard,
+		                   clock_ms());
 		if (status != STATUS_BUSY && status != STATUS_NO_KAFKA)
 			return status;
 		if (*replica->canceled)
@@ -214,8 +217,8 @@ static enum status_code rebuild(struct replica *replica)
 
 	store_close(replica->store);
 	replica->store = NULL;
-	status = rebuild_new(replica->config->data_dir, NULL, kafka_cluster_id(replica->kafka), replica->log,
-	                     replica->tables, &rebuild);
+	status = rebuild_new(replica->config->data_dir, NULL, kafka_cluster_id(replica->kafka),
+	                     replica->log, replica->tables, &rebuild);
 	if (status != STATUS_OK)
 		return status;
 	do {

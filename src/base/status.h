@@ -34,68 +34,69 @@ enum grpc_code {
 };
 
 /* name, gRPC code, may be retried, text */
-#define STATUS_TABLE(X)                                                                                  \
-	X(OK, OK, false, "")                                                                             \
-	/* the request */                                                                                \
-	X(BAD_REQUEST, INVALID_ARGUMENT, false, "the request could not be read")                         \
-	X(EMPTY_KEY, INVALID_ARGUMENT, false, "etcdserver: key is not provided")                         \
-	X(KEY_NOT_FOUND, INVALID_ARGUMENT, false, "etcdserver: key not found")                           \
-	X(VALUE_PROVIDED, INVALID_ARGUMENT, false, "etcdserver: value is provided")                      \
-	X(LEASE_PROVIDED, INVALID_ARGUMENT, false, "etcdserver: lease is provided")                      \
-	X(TOO_MANY_OPS, INVALID_ARGUMENT, false, "etcdserver: too many operations in txn request")       \
-	X(DUPLICATE_KEY, INVALID_ARGUMENT, false, "etcdserver: duplicate key given in txn request")      \
-	X(INVALID_SORT, INVALID_ARGUMENT, false, "etcdserver: invalid sort option")                      \
-	X(REQUEST_TOO_LARGE, INVALID_ARGUMENT, false, "etcdserver: request is too large")                \
-	X(MESSAGE_TOO_LARGE, RESOURCE_EXHAUSTED, false, "grpc: received message larger than max")        \
-	X(NO_MEMORY, RESOURCE_EXHAUSTED, true, "etcdserver: not enough memory for this request")         \
-	/* the store */                                                                                  \
-	X(COMPACTED, OUT_OF_RANGE, false, "etcdserver: mvcc: required revision has been compacted")      \
-	X(FUTURE_REVISION, OUT_OF_RANGE, false, "etcdserver: mvcc: required revision is a future revision") \
-	X(NO_SPACE, RESOURCE_EXHAUSTED, false, "etcdserver: mvcc: database space exceeded")              \
-	X(CORRUPT, DATA_LOSS, false, "etcdserver: corrupt cluster")                                      \
-	X(LEASE_NOT_FOUND, NOT_FOUND, false, "etcdserver: requested lease not found")                    \
-	X(LEASE_EXISTS, FAILED_PRECONDITION, false, "etcdserver: lease already exists")                  \
-	X(LEASE_TTL_TOO_LARGE, OUT_OF_RANGE, false, "etcdserver: too large lease TTL")                   \
-	X(NOT_LEADER, UNKNOWN, false, "election: not leader")                                            \
-	X(NO_LEADER, UNKNOWN, false, "election: no leader")                                              \
-	X(LEADER_KEY_MISSING, UNKNOWN, false, "\"leader\" field must be provided")                       \
-	X(SESSION_EXPIRED, UNKNOWN, false, "mutex: session is expired")                                  \
-	X(UNKNOWN, UNKNOWN, false, "unknown error")                                                      \
-	X(UNKNOWN_ALARM_ACTION, INVALID_ARGUMENT, false, "etcdserver: unknown alarm action")             \
-	/* the server */                                                                                 \
-	X(TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, true, "etcdserver: too many requests")                  \
-	X(TIMEOUT, UNAVAILABLE, true, "etcdserver: request timed out")                                   \
-	X(STOPPED, UNAVAILABLE, true, "etcdserver: server stopped")                                      \
-	X(DEADLINE_EXCEEDED, DEADLINE_EXCEEDED, true, "context deadline exceeded")                       \
-	X(CANCELED, CANCELED, true, "context canceled")                                                  \
-	X(NOT_FOUND, NOT_FOUND, false, "Not Found")                                                      \
-	X(METHOD_NOT_ALLOWED, UNIMPLEMENTED, false, "Method Not Allowed")                                \
-	X(UNIMPLEMENTED, UNIMPLEMENTED, false, "unimplemented")                                          \
-	/* this process: never a client's doing */                                                       \
-	X(IO_ERROR, UNAVAILABLE, true, "etcdserver: storage failed, see the server's log")               \
-	X(DISK_FULL, UNAVAILABLE, true, "etcdserver: no space left on the server's disk")                \
-	X(OVER_BUDGET, INTERNAL, true, "etcdserver: a read was longer than its thread allows")           \
-	X(BAD_RECORD, INTERNAL, false, "etcdserver: a log record could not be read")                     \
-	X(HALF_APPLIED, INTERNAL, false, "etcdserver: a log record failed half-way")                     \
-	X(BAD_CONFIG, FAILED_PRECONDITION, false, "the configuration is not valid")                      \
-	X(BAD_DATABASE, FAILED_PRECONDITION, false, "the database is not one that this version can use") \
-	X(CANNOT_LISTEN, UNAVAILABLE, true, "one of the listeners cannot be listened at")                \
-	X(TOO_FEW_FILES, RESOURCE_EXHAUSTED, false, "too few files may be open at once")                 \
-	X(BUSY, UNAVAILABLE, true, "the data directory is in use by another server")                     \
-	X(NO_KAFKA, UNAVAILABLE, true, "Kafka cannot be reached")                                        \
-	X(BAD_KAFKA, FAILED_PRECONDITION, false, "Kafka cannot be used as it is set up")                 \
-	X(BAD_LOG, FAILED_PRECONDITION, false, "the log in Kafka is not the one that this node follows") \
-	X(FENCED, ABORTED, false, "another node leads now")                                              \
-	X(REPLACED, ABORTED, false, "another node of the same name has joined")                          \
-	X(NEWER_RECORD, FAILED_PRECONDITION, false, "a log record was written by a newer version")       \
-	X(NOT_READY, UNAVAILABLE, true, "etcdserver: this node is not ready yet, see /readyz?verbose")   \
+#define STATUS_TABLE(X)                                                                                    \
+	X(OK, OK, false, "")                                                                               \
+	/* the request */                                                                                  \
+	X(BAD_REQUEST, INVALID_ARGUMENT, false, "the request could not be read")                           \
+	X(EMPTY_KEY, INVALID_ARGUMENT, false, "etcdserver: key is not provided")                           \
+	X(KEY_NOT_FOUND, INVALID_ARGUMENT, false, "etcdserver: key not found")                             \
+	X(VALUE_PROVIDED, INVALID_ARGUMENT, false, "etcdserver: value is provided")                        \
+	X(LEASE_PROVIDED, INVALID_ARGUMENT, false, "etcdserver: lease is provided")                        \
+	X(TOO_MANY_OPS, INVALID_ARGUMENT, false, "etcdserver: too many operations in txn request")         \
+	X(DUPLICATE_KEY, INVALID_ARGUMENT, false, "etcdserver: duplicate key given in txn request")        \
+	X(INVALID_SORT, INVALID_ARGUMENT, false, "etcdserver: invalid sort option")                        \
+	X(REQUEST_TOO_LARGE, INVALID_ARGUMENT, false, "etcdserver: request is too large")                  \
+	X(MESSAGE_TOO_LARGE, RESOURCE_EXHAUSTED, false, "grpc: received message larger than max")          \
+	X(NO_MEMORY, RESOURCE_EXHAUSTED, true, "etcdserver: not enough memory for this request")           \
+	/* the store */                                                                                    \
+	X(COMPACTED, OUT_OF_RANGE, false, "etcdserver: mvcc: required revision has been compacted")        \
+	X(FUTURE_REVISION, OUT_OF_RANGE, false,                                                            \
+	  "etcdserver: mvcc: required revision is a future revision")                                      \
+	X(NO_SPACE, RESOURCE_EXHAUSTED, false, "etcdserver: mvcc: database space exceeded")                \
+	X(CORRUPT, DATA_LOSS, false, "etcdserver: corrupt cluster")                                        \
+	X(LEASE_NOT_FOUND, NOT_FOUND, false, "etcdserver: requested lease not found")                      \
+	X(LEASE_EXISTS, FAILED_PRECONDITION, false, "etcdserver: lease already exists")                    \
+	X(LEASE_TTL_TOO_LARGE, OUT_OF_RANGE, false, "etcdserver: too large lease TTL")                     \
+	X(NOT_LEADER, UNKNOWN, false, "election: not leader")                                              \
+	X(NO_LEADER, UNKNOWN, false, "election: no leader")                                                \
+	X(LEADER_KEY_MISSING, UNKNOWN, false, "\"leader\" field must be provided")                         \
+	X(SESSION_EXPIRED, UNKNOWN, false, "mutex: session is expired")                                    \
+	X(UNKNOWN, UNKNOWN, false, "unknown error")                                                        \
+	X(UNKNOWN_ALARM_ACTION, INVALID_ARGUMENT, false, "etcdserver: unknown alarm action")               \
+	/* the server */                                                                                   \
+	X(TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, true, "etcdserver: too many requests")                    \
+	X(TIMEOUT, UNAVAILABLE, true, "etcdserver: request timed out")                                     \
+	X(STOPPED, UNAVAILABLE, true, "etcdserver: server stopped")                                        \
+	X(DEADLINE_EXCEEDED, DEADLINE_EXCEEDED, true, "context deadline exceeded")                         \
+	X(CANCELED, CANCELED, true, "context canceled")                                                    \
+	X(NOT_FOUND, NOT_FOUND, false, "Not Found")                                                        \
+	X(METHOD_NOT_ALLOWED, UNIMPLEMENTED, false, "Method Not Allowed")                                  \
+	X(UNIMPLEMENTED, UNIMPLEMENTED, false, "unimplemented")                                            \
+	/* this process: never a client's doing */                                                         \
+	X(IO_ERROR, UNAVAILABLE, true, "etcdserver: storage failed, see the server's log")                 \
+	X(DISK_FULL, UNAVAILABLE, true, "etcdserver: no space left on the server's disk")                  \
+	X(OVER_BUDGET, INTERNAL, true, "etcdserver: a read was longer than its thread allows")             \
+	X(BAD_RECORD, INTERNAL, false, "etcdserver: a log record could not be read")                       \
+	X(HALF_APPLIED, INTERNAL, false, "etcdserver: a log record failed half-way")                       \
+	X(BAD_CONFIG, FAILED_PRECONDITION, false, "the configuration is not valid")                        \
+	X(BAD_DATABASE, FAILED_PRECONDITION, false, "the database is not one that this version can use")   \
+	X(CANNOT_LISTEN, UNAVAILABLE, true, "one of the listeners cannot be listened at")                  \
+	X(TOO_FEW_FILES, RESOURCE_EXHAUSTED, false, "too few files may be open at once")                   \
+	X(BUSY, UNAVAILABLE, true, "the data directory is in use by another server")                       \
+	X(NO_KAFKA, UNAVAILABLE, true, "Kafka cannot be reached")                                          \
+	X(BAD_KAFKA, FAILED_PRECONDITION, false, "Kafka cannot be used as it is set up")                   \
+	X(BAD_LOG, FAILED_PRECONDITION, false, "the log in Kafka is not the one that this node follows")   \
+	X(FENCED, ABORTED, false, "another node leads now")                                                \
+	X(REPLACED, ABORTED, false, "another node of the same name has joined")                            \
+	X(NEWER_RECORD, FAILED_PRECONDITION, false, "a log record was written by a newer version")         \
+	X(NOT_READY, UNAVAILABLE, true, "etcdserver: this node is not ready yet, see /readyz?verbose")     \
 	X(INTERNAL, INTERNAL, false, "etcdserver: internal error, see the server's log")
 
 enum status_code {
 #define X(name, grpc, retriable, text) STATUS_##name,
 	STATUS_TABLE(X)
 #undef X
-	    STATUS_COUNT
+		STATUS_COUNT
 };
 
 /* How a call ended. 'message' replaces the text of the code where that has to

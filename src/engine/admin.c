@@ -19,8 +19,8 @@ static bool run_get_alarms(struct engine *engine, struct reader *reader, struct 
 	pb__alarm_response__init(response);
 	response->header = view_header(reader->view.state.revision, &call->arena);
 	if (status == STATUS_OK)
-		status = maintenance_read_alarms(&reader->view, request->alarm, &call->arena, &response->n_alarms,
-		                                 &response->alarms);
+		status = maintenance_read_alarms(&reader->view, request->alarm, &call->arena,
+		                                 &response->n_alarms, &response->alarms);
 	if (status != STATUS_OK || response->header == NULL)
 		return call_fail(call, status != STATUS_OK ? status : STATUS_NO_MEMORY, NULL);
 	call->response = &response->base;
@@ -59,14 +59,15 @@ static enum status_code fill_errors(struct view *view, struct arena *arena, Pb__
 {
 	Pb__AlarmMember **alarms;
 	size_t count;
-	enum status_code status = maintenance_read_alarms(view, PB__ALARM_TYPE__NONE, arena, &count, &alarms);
+	enum status_code status =
+		maintenance_read_alarms(view, PB__ALARM_TYPE__NONE, arena, &count, &alarms);
 
 	if (status != STATUS_OK || count == 0)
 		return status;
 	response->errors = arena_calloc(arena, count, sizeof *response->errors);
 	for (size_t i = 0; response->errors != NULL && i < count; i++) {
-		response->errors[i] = arena_printf(arena, "memberID:%" PRIu64 " alarm:%s", alarms[i]->memberid,
-		                                   alarm_name(alarms[i]->alarm));
+		response->errors[i] = arena_printf(arena, "memberID:%" PRIu64 " alarm:%s",
+		                                   alarms[i]->memberid, alarm_name(alarms[i]->alarm));
 		if (response->errors[i] == NULL)
 			return STATUS_NO_MEMORY;
 		response->n_errors++;
@@ -130,7 +131,8 @@ static bool run_member_list(struct engine *engine, struct reader *reader, struct
 		response->header->member_id = atomic_load(&engine->member_id);
 		response->header->raft_term = atomic_load(&engine->term);
 	}
-	status = maintenance_read_members(&reader->view, &call->arena, &response->n_members, &response->members);
+	status = maintenance_read_members(&reader->view, &call->arena, &response->n_members,
+	                                  &response->members);
 	if (status != STATUS_OK || response->header == NULL)
 		return call_fail(call, status != STATUS_OK ? status : STATUS_NO_MEMORY, NULL);
 	call->response = &response->base;

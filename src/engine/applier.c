@@ -28,9 +28,10 @@
 
 enum {
 	BATCH_RECORDS = 1024,
-	RETRY_MS = 1000, /* after a failure, and between two looks for something to do */
+	RETRY_MS = 1000,    /* after a failure, and between two looks for something to do */
 	COMPACT_ROWS = 200, /* a step of about a millisecond */
-	/* The applier finishes the checkpoint itself from here on; before, the housekeeper does the work. */
+	/* The applier finishes the checkpoint itself from here on; before, the housekeeper does the work.
+	 */
 	WAL_MAX_PAGES = 4096,
 	SCRATCH_BLOCK_BYTES = 256 * 1024,
 	PAUSE_NS = 20 * 1000 * 1000, /* between two looks whether a batch is to be tried again */
@@ -44,21 +45,21 @@ struct item {
 	uint64_t term;         /* that it took, as this one's owner */
 	struct vote vote;      /* what it says about hashes */
 	Pb__Record__RequestCase kind;
-	bool undecided;        /* of a verdict */
+	bool undecided; /* of a verdict */
 };
 
 struct applier {
 	struct engine *engine;
-	struct arena scratch; /* a decoded record, and its response if nobody waits for it */
+	struct arena scratch;       /* a decoded record, and its response if nobody waits for it */
 	struct call_queue physical; /* compactions to be answered when the rows are gone */
 	struct log_record records[BATCH_RECORDS];
 	struct item items[BATCH_RECORDS];
 	size_t count;
-	size_t start; /* records before this one are applied: what comes next could not be */
-	size_t end;   /* of those that this turn tries to apply */
+	size_t start;             /* records before this one are applied: what comes next could not be */
+	size_t end;               /* of those that this turn tries to apply */
 	int64_t compact_after_ms; /* on clock_ms's scale: a step failed, and is tried again then */
-	struct places *places; /* NULL unless the log is shared */
-	bool again;            /* the batch could not be committed and is to be tried again, then: */
+	struct places *places;    /* NULL unless the log is shared */
+	bool again;               /* the batch could not be committed and is to be tried again, then: */
 	int64_t retry_ms;
 };
 
@@ -165,7 +166,8 @@ static enum status_code take_unreadable(struct applier *applier, size_t at, enum
 	else
 		logger_error("applier", "a log record cannot be applied; this node goes no further",
 		             LOG_I64("offset", offset), LOG_STR("error", status_code_name(why)),
-		             LOG_STR("advice", "if no node can apply it, set log.skip.offset to its offset on all"),
+		             LOG_STR("advice",
+		                     "if no node can apply it, set log.skip.offset to its offset on all"),
 		             LOG_END);
 	if (why == STATUS_NEWER_RECORD)
 		engine_give_up(engine, why);
@@ -183,12 +185,14 @@ static bool is_of_this_log(const struct applier *applier, const Pb__Record *rec)
 
 static void refuse_log(struct engine *engine, int64_t offset, const Pb__Record *rec, const char *found)
 {
-	logger_error("applier", found, LOG_I64("offset", offset), LOG_I64("member_id", (int64_t)rec->member_id),
+	logger_error("applier", found, LOG_I64("offset", offset),
+	             LOG_I64("member_id", (int64_t)rec->member_id),
 	             LOG_I64("record_cluster_id", (int64_t)rec->cluster_id),
 	             LOG_I64("cluster_id", (int64_t)atomic_load(&engine->cluster_id)),
-	             LOG_STR("advice", "find out what became of the topic; when the log that is there now is the "
-	                               "one to keep, delete this node's data directory and start it again; if it "
-	                               "is just this record that is wrong, set log.skip.offset to it on all nodes"),
+	             LOG_STR("advice",
+	                     "find out what became of the topic; when the log that is there now is the "
+	                     "one to keep, delete this node's data directory and start it again; if it "
+	                     "is just this record that is wrong, set log.skip.offset to it on all nodes"),
 	             LOG_END);
 	engine_give_up(engine, STATUS_BAD_LOG);
 }
@@ -208,7 +212,8 @@ static void note_kind(struct item *item, const Pb__Record *rec)
 		item->vote = (struct vote){rec->member_id, rec->hash_vote->offset, rec->hash_vote->hash};
 		break;
 	case PB__RECORD__REQUEST_HASH_VERDICT:
-		item->vote = (struct vote){rec->member_id, rec->hash_verdict->offset, rec->hash_verdict->hash};
+		item->vote =
+			(struct vote){rec->member_id, rec->hash_verdict->offset, rec->hash_verdict->hash};
 		item->undecided = rec->hash_verdict->undecided;
 		break;
 	default:
@@ -216,7 +221,8 @@ static void note_kind(struct item *item, const Pb__Record *rec)
 	}
 }
 
-static enum status_code apply_shared(struct applier *applier, size_t at, const Pb__Record *rec, bool undoable)
+static enum status_code apply_shared(struct applier *applier, size_t at, const Pb__Record *rec,
+                                     bool undoable)
 {
 	struct engine *engine = applier->engine;
 	struct store *st = engine->store;
@@ -227,14 +233,15 @@ static enum status_code apply_shared(struct applier *applier, size_t at, const P
 	if (!is_of_this_log(applier, rec) && raw->offset == engine->config->log_skip_offset)
 		return skip(applier, at);
 	if (!is_of_this_log(applier, rec)) {
-		refuse_log(engine, raw->offset, rec, "a node of the cluster has followed another log than this one");
+		refuse_log(engine, raw->offset, rec,
+		           "a node of the cluster has followed another log than this one");
 		return STATUS_BAD_LOG;
 	}
 	/* No cap: what one node refuses for its size all would have to. */
 	if (item->call != NULL)
 		item->call->arena.cap_bytes = SIZE_MAX;
-	status = apply(st, rec, raw->offset, undoable, item->call != NULL ? &item->call->arena : &applier->scratch,
-	               &item->applied);
+	status = apply(st, rec, raw->offset, undoable,
+	               item->call != NULL ? &item->call->arena : &applier->scratch, &item->applied);
 	if (status == STATUS_BAD_LOG)
 		refuse_log(engine, raw->offset, rec, "the log holds a record of another cluster");
 	if (status != STATUS_OK)
@@ -256,7 +263,8 @@ static enum status_code apply_record(struct applier *applier, size_t at, bool un
 
 	if (applier->engine->shared)
 		attempt_note(offset);
-	status = offset == applier->engine->poison_offset ? STATUS_BAD_RECORD : read_record(applier, at, &rec);
+	status = offset == applier->engine->poison_offset ? STATUS_BAD_RECORD
+	                                                  : read_record(applier, at, &rec);
 	if (status != STATUS_OK && applier->engine->shared) {
 		return take_unreadable(applier, at, status);
 	}
@@ -483,7 +491,8 @@ static void run_batch(struct applier *applier)
 	note_outcome(engine, status);
 	publish(engine);
 	for (size_t i = applier->start; i < applier->end; i++)
-		finish_item(applier, &applier->items[i], status == STATUS_BAD_LOG ? STATUS_TIMEOUT : status);
+		finish_item(applier, &applier->items[i],
+		            status == STATUS_BAD_LOG ? STATUS_TIMEOUT : status);
 	if (status == STATUS_OK && engine->shared)
 		heed_batch(applier);
 	/* A shared log goes on from its oldest record that is not applied here. */

@@ -20,13 +20,15 @@ enum {
 	REBUILD_TRIES = 200,
 };
 
-#define KEEP_OR_DELETE                                                                                         \
-	"find out what became of the topics; when what is there now is to be kept, delete this node's data "   \
+#define KEEP_OR_DELETE                                                                                     \
+	"find out what became of the topics; when what is there now is to be kept, delete this node's "    \
+	"data "                                                                                            \
 	"directory and start it again"
 
 /* Where tables are there without their log, an empty directory would only be built from them again. */
-#define RESTORE_OR_BEGIN_ANEW                                                                                  \
-	"restore the topics; or, to give up what is in them, delete all of them and the data directory of "    \
+#define RESTORE_OR_BEGIN_ANEW                                                                              \
+	"restore the topics; or, to give up what is in them, delete all of them and the data directory "   \
+	"of "                                                                                              \
 	"every node, and start anew"
 
 #define RESTORE "restore the topics, or start from a node that still has its data directory"
@@ -65,13 +67,14 @@ static enum status_code compare_record(const struct store_state *state, struct l
 	if (status == STATUS_BAD_LOG)
 		return STATUS_BUSY; /* it was cut off this moment */
 	if (status == STATUS_OK && hash != state->record_hash)
-		return refuse("the log is not the one that this node followed: another record stands at its position",
+		return refuse("the log is not the one that this node followed: another record stands at "
+		              "its position",
 		              state->applied_offset, first, end, KEEP_OR_DELETE);
 	return status;
 }
 
-static enum status_code look_at_position(struct boot *boot, const struct store_state *state, struct log *log,
-                                         int64_t first, int64_t end, int64_t now_ms)
+static enum status_code look_at_position(struct boot *boot, const struct store_state *state,
+                                         struct log *log, int64_t first, int64_t end, int64_t now_ms)
 {
 	if (state->applied_offset >= end)
 		return wait_for_log(boot, now_ms, "the log ends before what this node has applied",
@@ -79,8 +82,8 @@ static enum status_code look_at_position(struct boot *boot, const struct store_s
 	return state->applied_offset >= first ? compare_record(state, log, first, end) : STATUS_OK;
 }
 
-static enum status_code plan_rebuild(struct boot *boot, const Pb__Marker *marker, int64_t position, int64_t first,
-                                     int64_t end, int64_t now_ms)
+static enum status_code plan_rebuild(struct boot *boot, const Pb__Marker *marker, int64_t position,
+                                     int64_t first, int64_t end, int64_t now_ms)
 {
 	/* From nothing, where the log has everything. */
 	if (marker == NULL && first == 1) {
@@ -88,30 +91,34 @@ static enum status_code plan_rebuild(struct boot *boot, const Pb__Marker *marker
 		return STATUS_OK;
 	}
 	if (marker == NULL)
-		return wait_for_log(boot, now_ms,
-		                    "the log begins behind this node's position, and there is no checkpoint to go by",
-		                    position, first, end, RESTORE);
+		return wait_for_log(
+			boot, now_ms,
+			"the log begins behind this node's position, and there is no checkpoint to go by",
+			position, first, end, RESTORE);
 	if (marker->offset + 1 < first)
-		return wait_for_log(boot, now_ms, "the log begins behind the newest checkpoint", marker->offset, first,
-		                    end, RESTORE);
+		return wait_for_log(boot, now_ms, "the log begins behind the newest checkpoint",
+		                    marker->offset, first, end, RESTORE);
 	if (marker->offset >= end)
-		return wait_for_log(boot, now_ms, "the log ends before the newest checkpoint", marker->offset, first,
-		                    end, RESTORE_OR_BEGIN_ANEW);
+		return wait_for_log(boot, now_ms, "the log ends before the newest checkpoint",
+		                    marker->offset, first, end, RESTORE_OR_BEGIN_ANEW);
 	boot->rebuild = true;
 	boot->marker_offset = marker->offset;
 	return STATUS_OK;
 }
 
 static enum status_code look(struct boot *boot, const struct store_state *state, struct log *log,
-                             const Pb__Marker *marker, bool discard, int64_t first, int64_t end, int64_t now_ms)
+                             const Pb__Marker *marker, bool discard, int64_t first, int64_t end,
+                             int64_t now_ms)
 {
 	int64_t position = state->applied_offset;
 	bool is_empty = position == 0;
 
 	boot->caught_up_at = end - 1;
 	if (marker != NULL && !is_empty && !discard && marker->cluster_id != state->cluster_id)
-		return refuse("the tables belong to another cluster than this node's database", position, first, end,
-		              "check kafkacache.bootstrap.servers and topic.prefix, or give this node another data "
+		return refuse("the tables belong to another cluster than this node's database", position,
+		              first, end,
+		              "check kafkacache.bootstrap.servers and topic.prefix, or give this node "
+		              "another data "
 		              "directory");
 	if (discard || (is_empty && marker != NULL) || position + 1 < first)
 		return plan_rebuild(boot, marker, position, first, end, now_ms);
@@ -164,7 +171,8 @@ enum status_code rebuild_new(const char *dir, const char *vfs, const char *kafka
 
 	if (rebuild == NULL)
 		return STATUS_NO_MEMORY;
-	*rebuild = (struct rebuild){.dir = dir, .vfs = vfs, .kafka_id = kafka_id, .log = log, .tables = tables};
+	*rebuild = (struct rebuild){
+		.dir = dir, .vfs = vfs, .kafka_id = kafka_id, .log = log, .tables = tables};
 	marker_init(&rebuild->marker);
 	marker_init(&rebuild->again);
 	*out = rebuild;
@@ -186,7 +194,8 @@ static enum status_code take_row(void *arg, const struct table_row *row)
 	struct rebuild *rebuild = arg;
 
 	progress_set(row->at, row->end);
-	return restore_row(rebuild->restore, rebuild->is_lease, row->key, row->key_len, row->value, row->value_len);
+	return restore_row(rebuild->restore, rebuild->is_lease, row->key, row->key_len, row->value,
+	                   row->value_len);
 }
 
 static enum status_code begin_again(struct rebuild *rebuild)
@@ -245,8 +254,8 @@ static enum status_code end(struct rebuild *rebuild, int64_t now_ms)
 	if (status != STATUS_OK)
 		return status;
 	if (rebuild->again.pb == NULL || rebuild->again.pb->offset != rebuild->marker.pb->offset ||
-	    rebuild->again.pb->time_ms != rebuild->marker.pb->time_ms || rebuild->marker.pb->offset + 1 < first ||
-	    now_ms > rebuild->began_ms + REBUILD_MAX_MS)
+	    rebuild->again.pb->time_ms != rebuild->marker.pb->time_ms ||
+	    rebuild->marker.pb->offset + 1 < first || now_ms > rebuild->began_ms + REBUILD_MAX_MS)
 		return begin_again(rebuild);
 	progress_begin("building the database", "steps");
 	status = restore_finish(rebuild->restore, rebuild->marker.pb, rebuild->kafka_id);

@@ -25,10 +25,10 @@
 
 /* What was found. */
 struct boot {
-	bool rebuild;         /* the database has to be built anew, from a checkpoint at: */
-	int64_t marker_offset; /* 0: from nothing, by the log alone */
-	bool found;           /* there is nothing anywhere: a cluster may be founded */
-	int64_t caught_up_at; /* the log's newest offset */
+	bool rebuild;           /* the database has to be built anew, from a checkpoint at: */
+	int64_t marker_offset;  /* 0: from nothing, by the log alone */
+	bool found;             /* there is nothing anywhere: a cluster may be founded */
+	int64_t caught_up_at;   /* the log's newest offset */
 	int64_t short_since_ms; /* how long the log has been too short; 0 before the first look */
 };
 

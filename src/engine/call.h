@@ -47,10 +47,10 @@ struct call {
 	/* Set by the edge before call_start, read-only from then on. */
 	const struct method *method;
 	const ProtobufCMessage *request;
-	const char *token;     /* the client's credentials in the arena, or NULL */
-	int64_t deadline_ms;   /* on clock_ms's scale; 0: none but the server's own */
+	const char *token;   /* the client's credentials in the arena, or NULL */
+	int64_t deadline_ms; /* on clock_ms's scale; 0: none but the server's own */
 	const struct call_ops *ops;
-	void *edge;            /* the edge's own */
+	void *edge; /* the edge's own */
 
 	/* Set by the engine when the call is over. */
 	ProtobufCMessage *response; /* of the method's output type; NULL unless status is OK */
@@ -64,18 +64,19 @@ struct call {
 
 	/* The engine's. */
 	struct engine *engine;
-	struct call *next;      /* in whatever queue it waits */
+	struct call *next; /* in whatever queue it waits */
 	bool (*resume)(struct engine *engine, struct reader *reader, struct call *call); /* a read, later */
 	/* A read that is short goes on where it came from, if 'home' is not NULL. */
 	bool (*resume_home)(struct engine *engine, struct reader *reader, struct call *call);
 	struct reader *home;
-	struct waiter *waiter;  /* of a call that waits for a lock or an office */
+	struct waiter *waiter;             /* of a call that waits for a lock or an office */
 	void (*cancel)(struct call *call); /* on the thread that started it; NULL: there is nothing to do */
-	int64_t started_us;     /* on clock_us's scale */
-	int64_t barrier_offset;    /* see engine/watermark.c */
-	uint64_t barrier_sequence; /* a read waits until a record of this number, or a later one, is applied */
-	uint64_t sequence;      /* of its log record; finds it again at apply */
-	enum status_code refusal; /* what it ends with once the record is applied, unless OK */
+	int64_t started_us;                /* on clock_us's scale */
+	int64_t barrier_offset;            /* see engine/watermark.c */
+	uint64_t barrier_sequence; /* a read waits until a record of this number, or a later one, is applied
+	                            */
+	uint64_t sequence;         /* of its log record; finds it again at apply */
+	enum status_code refusal;  /* what it ends with once the record is applied, unless OK */
 
 	alignas(16) uint8_t first_block[CALL_FIRST_BLOCK_BYTES];
 };

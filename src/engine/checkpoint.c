@@ -80,13 +80,14 @@ enum status_code checkpoint_begin(struct checkpoint *checkpoint, struct tables *
 	return status;
 }
 
-static enum status_code put_row(void *arg, bool is_lease, const uint8_t key[ROW_KEY_BYTES], const void *value,
-                                size_t len)
+static enum status_code put_row(void *arg, bool is_lease, const uint8_t key[ROW_KEY_BYTES],
+                                const void *value, size_t len)
 {
 	struct checkpoint *checkpoint = arg;
 
 	checkpoint->rows++;
-	return tables_put(checkpoint->tables, is_lease ? TABLE_LEASES : TABLE_KV, key, ROW_KEY_BYTES, value, len);
+	return tables_put(checkpoint->tables, is_lease ? TABLE_LEASES : TABLE_KV, key, ROW_KEY_BYTES, value,
+	                  len);
 }
 
 enum status_code checkpoint_step(struct checkpoint *checkpoint, bool *done)

@@ -74,10 +74,11 @@ static void note_slow(struct engine *engine, const struct call *call, int64_t to
 
 	metric_add(METRIC_SLOW_APPLIES, 1);
 	logger_warn("engine", "slow request", LOG_STR("method", call->method->name),
-	            LOG_I64("took_ms", took_us / 1000), LOG_I64("limit_ms", engine->config->slow_request_ms),
+	            LOG_I64("took_ms", took_us / 1000),
+	            LOG_I64("limit_ms", engine->config->slow_request_ms),
 	            LOG_STR("status", status_code_name(call->status.code)),
-	            LOG_I64("request_bytes", (int64_t)request), LOG_I64("response_bytes", (int64_t)response),
-	            LOG_END);
+	            LOG_I64("request_bytes", (int64_t)request),
+	            LOG_I64("response_bytes", (int64_t)response), LOG_END);
 }
 
 static void conclude(struct engine *engine, struct call *call)

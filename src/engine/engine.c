@@ -247,7 +247,8 @@ const char *engine_log_fault(const struct engine *engine)
 {
 	const char *fault = atomic_load_explicit(&engine->log_fault, memory_order_relaxed);
 
-	return fault == NULL && engine->shared ? atomic_load_explicit(&engine->fault, memory_order_relaxed) : fault;
+	return fault == NULL && engine->shared ? atomic_load_explicit(&engine->fault, memory_order_relaxed)
+	                                       : fault;
 }
 
 void engine_give_up(struct engine *engine, enum status_code verdict)

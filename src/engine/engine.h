@@ -28,9 +28,9 @@ struct tables;
 struct engine_cluster {
 	struct tables *tables;
 	struct election *election;
-	const char *node_name;  /* unique in the cluster */
-	int64_t caught_up_at;   /* ready once this offset is applied */
-	bool found;             /* log and tables are empty: a cluster may be founded */
+	const char *node_name; /* unique in the cluster */
+	int64_t caught_up_at;  /* ready once this offset is applied */
+	bool found;            /* log and tables are empty: a cluster may be founded */
 
 	/* Asks, every few minutes, whether what holds the log is still set up as the
 	 * guarantees need it; may block. Anything but OK says in 'why' what is wrong:
@@ -42,10 +42,10 @@ struct engine_cluster {
 	void (*give_up)(void *arg);
 	void *give_up_arg;
 
-	uint32_t max_level; /* of records, that this node knows; 0: all that this binary does */
-	bool manual;        /* no threads: applier_turn and its like do their work (tests) */
+	uint32_t max_level;    /* of records, that this node knows; 0: all that this binary does */
+	bool manual;           /* no threads: applier_turn and its like do their work (tests) */
 	int64_t poison_offset; /* of a record that is not to be applied, see engine/attempt.h; 0: none */
-	uint64_t incarnation; /* the process's own number; 0: drawn (tests give one) */
+	uint64_t incarnation;  /* the process's own number; 0: drawn (tests give one) */
 };
 
 /* What an edge may show of the node, at one moment. */
@@ -58,15 +58,15 @@ struct engine_info {
 	uint64_t term;
 	bool alarm_nospace;
 	bool alarm_corrupt;
-	const char *fault;    /* why nothing can be written now, a static text; NULL while well */
+	const char *fault; /* why nothing can be written now, a static text; NULL while well */
 	/* The rest is for nodes whose log is shared; all zero where it is not. */
 	bool shared;
-	bool ready;            /* it has caught up with the log and may answer */
-	bool leads;            /* this node is the leader, with the term in force */
-	bool has_leader;       /* some node is */
-	const char *log_fault; /* why the log cannot be followed now, a static text; NULL while well */
+	bool ready;             /* it has caught up with the log and may answer */
+	bool leads;             /* this node is the leader, with the term in force */
+	bool has_leader;        /* some node is */
+	const char *log_fault;  /* why the log cannot be followed now, a static text; NULL while well */
 	int64_t log_end_offset; /* behind the newest record known of; applied_offset + 1 when caught up */
-	uint64_t state_hash;   /* over the state as of applied_offset */
+	uint64_t state_hash;    /* over the state as of applied_offset */
 };
 
 /* Starts the threads. 'log' and 'store' are borrowed and outlive the engine;

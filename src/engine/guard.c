@@ -37,8 +37,9 @@ struct guard {
 static void refuse(struct guard *guard, int64_t offset, const char *found)
 {
 	logger_error("guard", found, LOG_I64("offset", offset),
-	             LOG_STR("advice", "find out what became of the topic; when the log that is there now is the "
-	                               "one to keep, delete this node's data directory and start it again"),
+	             LOG_STR("advice",
+	                     "find out what became of the topic; when the log that is there now is the "
+	                     "one to keep, delete this node's data directory and start it again"),
 	             LOG_END);
 	engine_give_up(guard->engine, STATUS_BAD_LOG);
 }
@@ -49,7 +50,8 @@ static bool compare(struct guard *guard, int64_t offset, uint64_t hash)
 	enum status_code status = log_read_at(guard->engine->log, offset, &guard->record);
 
 	if (status == STATUS_OK && XXH3_64bits(guard->record.data, guard->record.len) != hash)
-		refuse(guard, offset, "the record at this node's position is not the one that it has applied");
+		refuse(guard, offset,
+		       "the record at this node's position is not the one that it has applied");
 	return status == STATUS_OK && atomic_load(&guard->engine->verdict) == STATUS_OK;
 }
 
@@ -120,7 +122,8 @@ static void check(struct guard *guard, int64_t now_ms)
 	if (status == STATUS_BAD_KAFKA) {
 		logger_error("guard", "Kafka is not set up as it must be: nothing is written until it is",
 		             LOG_STR("found", why.failed ? "" : (const char *)why.data), LOG_END);
-		atomic_store(&engine->log_fault, "etcdserver: Kafka is not set up as it must be, see the server's log");
+		atomic_store(&engine->log_fault,
+		             "etcdserver: Kafka is not set up as it must be, see the server's log");
 	} else if (status == STATUS_OK && atomic_exchange(&engine->log_fault, NULL) != NULL) {
 		logger_info("guard", "Kafka is set up as it must be again", LOG_END);
 	}
@@ -165,7 +168,8 @@ enum status_code guard_start(struct engine *engine)
 	guard->look_ms = clock_ms() + LOOK_MS;
 	plan_check(guard, clock_ms(), false);
 	buf_init(&guard->record);
-	guard->seen_offset = place(engine, &guard->seen_hash); /* the look before the start has verified it */
+	guard->seen_offset =
+		place(engine, &guard->seen_hash); /* the look before the start has verified it */
 	engine->guard = guard;
 	if (engine->cluster.manual)
 		return STATUS_OK;

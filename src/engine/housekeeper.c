@@ -69,7 +69,8 @@ static void pause_tick(struct engine *engine)
  * has confirmed. */
 static bool is_log_silent(const struct engine *engine, struct stall *stall, int64_t now_ms)
 {
-	int64_t last_ms = atomic_load(atomic_load(&engine->leading) ? &engine->confirmed_ms : &engine->applied_ms);
+	int64_t last_ms =
+		atomic_load(atomic_load(&engine->leading) ? &engine->confirmed_ms : &engine->applied_ms);
 
 	if (lessor_count(engine->lessor) == 0)
 		stall->leases_since_ms = now_ms;

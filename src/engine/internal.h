@@ -64,8 +64,8 @@ enum {
 
 /* Something to be done at a time, on the reader's thread. */
 struct reader_timer {
-	struct reader_timer *next, *prev, **list; /* list is NULL: it is not set */
-	int64_t due_ms; /* on clock_ms's scale */
+	struct reader_timer *next, *prev, **list;                /* list is NULL: it is not set */
+	int64_t due_ms;                                          /* on clock_ms's scale */
 	void (*run)(struct reader_timer *timer, int64_t now_ms); /* it is cleared before */
 };
 
@@ -87,10 +87,10 @@ struct homecoming {
 struct reader {
 	struct engine *engine;
 	struct view view;
-	struct shard *shard; /* NULL unless it listens */
+	struct shard *shard;     /* NULL unless it listens */
 	struct renewer *renewer; /* see engine/keep_alive.c; NULL until there is a stream of that kind */
 	struct reader_timer *timers, *due; /* those that are being run */
-	int64_t next_due_ms; /* no timer is due before */
+	int64_t next_due_ms;               /* no timer is due before */
 	struct waiter *waiters; /* calls that wait for a lock or an office; see engine/waiter.h */
 	struct homecoming homecoming;
 	int64_t tasks; /* that other threads will post to the shard: it must not go before */
@@ -147,27 +147,27 @@ struct engine {
 	_Atomic uint64_t cluster_id, member_id, term;
 	_Atomic int64_t revision, compact_revision, applied_offset, logical_bytes;
 	_Atomic bool alarm_nospace, alarm_corrupt;
-	_Atomic bool alarm_proposed; /* NOSPACE was proposed and is not in force yet */
-	_Atomic(const char *) fault; /* why the applier cannot commit, or NULL */
+	_Atomic bool alarm_proposed;       /* NOSPACE was proposed and is not in force yet */
+	_Atomic(const char *) fault;       /* why the applier cannot commit, or NULL */
 	_Atomic int64_t applying_since_ms; /* the batch under way, on clock_ms's scale; 0: none is */
 
 	/* Under a shared log. */
 	bool shared;
 	struct engine_cluster cluster;
-	_Atomic bool joined;     /* this incarnation's records count */
-	_Atomic bool leading;    /* it is the leader, and has taken office in full */
+	_Atomic bool joined;          /* this incarnation's records count */
+	_Atomic bool leading;         /* it is the leader, and has taken office in full */
 	_Atomic bool position_wanted; /* in the database, with the next commit: see engine/leader.c */
 	_Atomic bool checkpoint_requested, check_requested; /* the latter of the guard */
-	_Atomic uint64_t owner, owner_member; /* of the term */
+	_Atomic uint64_t owner, owner_member;               /* of the term */
 	_Atomic uint64_t state_hash;
 	_Atomic int64_t covered_offset; /* of the newest checkpoint that the log tells of */
-	_Atomic uint32_t level;  /* the format of records in force */
-	_Atomic int64_t applied_ms;   /* when a record was applied last, on clock_ms's scale */
-	_Atomic int64_t confirmed_ms; /* when the log confirmed one of this node's last */
-	_Atomic int64_t log_bytes;    /* of the records applied since the start */
+	_Atomic uint32_t level;         /* the format of records in force */
+	_Atomic int64_t applied_ms;     /* when a record was applied last, on clock_ms's scale */
+	_Atomic int64_t confirmed_ms;   /* when the log confirmed one of this node's last */
+	_Atomic int64_t log_bytes;      /* of the records applied since the start */
 	_Atomic enum status_code verdict;
 	_Atomic(const char *) log_fault; /* why the log must not be written, or NULL */
-	pthread_mutex_t place_lock; /* guards the position below, which is that of the last batch */
+	pthread_mutex_t place_lock;      /* guards the position below, which is that of the last batch */
 	int64_t place_offset;
 	uint64_t place_record, place_chain;
 	struct applier *applying; /* the applier's */
@@ -176,7 +176,7 @@ struct engine {
 	struct guard *guard;
 	struct votes *votes;
 	struct watermark *watermark; /* NULL unless reads wait that way */
-	int64_t poison_offset; /* of a record that crashes the server, or 0 */
+	int64_t poison_offset;       /* of a record that crashes the server, or 0 */
 	struct housekeeping *housekeeping;
 
 	_Atomic bool expiring; /* records that end leases are on their way, one after the other */
@@ -192,10 +192,10 @@ struct engine {
 
 	pthread_mutex_t read_lock; /* guards what follows, up to 'barred' */
 	pthread_cond_t read_ready;
-	struct call_queue reads;   /* ready for a reader thread */
-	size_t read_count;         /* of these */
-	struct call_queue barred;  /* until their barrier is applied */
-	uint64_t barred_newest;    /* the highest number that one of these waits for */
+	struct call_queue reads;  /* ready for a reader thread */
+	size_t read_count;        /* of these */
+	struct call_queue barred; /* until their barrier is applied */
+	uint64_t barred_newest;   /* the highest number that one of these waits for */
 	size_t barred_count;
 	size_t read_crowd;         /* that shared a barrier lately */
 	bool barrier_on_way;       /* a record that they wait for is, or soon will be */
@@ -235,7 +235,8 @@ void propose_init(struct engine *engine);
 
 /* Appends a request of the engine's own, for which nobody waits. *sequence,
  * unless NULL, is its record's number. */
-enum status_code propose_internal(struct engine *engine, const ProtobufCMessage *request, uint64_t *sequence);
+enum status_code propose_internal(struct engine *engine, const ProtobufCMessage *request,
+                                  uint64_t *sequence);
 
 /* The number that the next record will have. */
 uint64_t propose_next(struct engine *engine);

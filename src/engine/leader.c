@@ -56,23 +56,23 @@ struct leader {
 	struct engine *engine;
 	struct reader *reader;
 	enum stage stage;
-	int64_t again_ms; /* IDLE: not before then */
+	int64_t again_ms;       /* IDLE: not before then */
 	int64_t unfit_since_ms; /* nothing can be written here, or should be; 0: it can */
 	struct own_record claim, barrier, position, covered, heartbeat, ask, verdict, level;
 
 	struct marker newest;
-	bool newest_confirmed;      /* another node had the same state there */
+	bool newest_confirmed; /* another node had the same state there */
 	_Atomic int64_t newest_offset, newest_wall_ms;
-	int64_t previous_offset;    /* of the marker before, if it was confirmed; 0: none was */
+	int64_t previous_offset; /* of the marker before, if it was confirmed; 0: none was */
 	bool covered_said;
 
 	struct checkpoint checkpoint;
-	int64_t checkpoint_ms;      /* when the last one began, or office was taken */
+	int64_t checkpoint_ms;        /* when the last one began, or office was taken */
 	int64_t checkpoint_log_bytes; /* engine->log_bytes then */
-	bool is_prepared;           /* the barrier before a checkpoint is on its way, or back */
-	bool rows_written;          /* of the checkpoint under way: it only has to be committed */
+	bool is_prepared;             /* the barrier before a checkpoint is on its way, or back */
+	bool rows_written;            /* of the checkpoint under way: it only has to be committed */
 	struct buf record;
-	int64_t asked_ms;           /* when the votes were asked for that are being counted; 0: none are */
+	int64_t asked_ms; /* when the votes were asked for that are being counted; 0: none are */
 
 	pthread_t thread;
 	bool started;
@@ -108,8 +108,9 @@ static bool idle(struct leader *leader, int64_t now_ms)
 	struct engine *engine = leader->engine;
 	Pb__TakeOffice request = PB__TAKE_OFFICE__INIT;
 
-	if (now_ms < leader->again_ms || !atomic_load(&engine->joined) || engine_log_fault(engine) != NULL ||
-	    !election_holds(engine->cluster.election) || is_waiting(&leader->claim))
+	if (now_ms < leader->again_ms || !atomic_load(&engine->joined) ||
+	    engine_log_fault(engine) != NULL || !election_holds(engine->cluster.election) ||
+	    is_waiting(&leader->claim))
 		return false;
 	if (is_owner(engine)) {
 		leader->stage = STAGE_TAKE;
@@ -205,8 +206,8 @@ static void keep_alive(struct leader *leader, int64_t now_ms)
 	struct engine *engine = leader->engine;
 	Pb__Barrier barrier = PB__BARRIER__INIT;
 
-	if (lessor_count(engine->lessor) > 0 && now_ms >= atomic_load(&engine->confirmed_ms) + HEARTBEAT_MS &&
-	    !is_waiting(&leader->heartbeat))
+	if (lessor_count(engine->lessor) > 0 &&
+	    now_ms >= atomic_load(&engine->confirmed_ms) + HEARTBEAT_MS && !is_waiting(&leader->heartbeat))
 		own_record_start(engine, &leader->heartbeat, &barrier.base);
 }
 
@@ -259,7 +260,8 @@ static void give_verdict(struct leader *leader, const struct tally *tally)
 	if (tally->agree == tally->votes || is_waiting(&leader->verdict))
 		return;
 	logger_error("leader", "the nodes do not have the same state", LOG_I64("offset", tally->offset),
-	             LOG_I64("votes", (int64_t)tally->votes), LOG_I64("as_here", (int64_t)tally->agree), LOG_END);
+	             LOG_I64("votes", (int64_t)tally->votes), LOG_I64("as_here", (int64_t)tally->agree),
+	             LOG_END);
 	verdict.offset = tally->offset;
 	verdict.hash = tally->hash;
 	verdict.undecided = !tally->decided;
@@ -308,7 +310,8 @@ static bool is_checkpoint_due(const struct leader *leader, int64_t now_ms)
 	if (atomic_load(&engine->applied_offset) <= atomic_load(&leader->newest_offset))
 		return false;
 	return now_ms >= leader->checkpoint_ms + config->checkpoint_interval_ms ||
-	       atomic_load(&engine->log_bytes) >= leader->checkpoint_log_bytes + config->checkpoint_log_bytes;
+	       atomic_load(&engine->log_bytes) >=
+	               leader->checkpoint_log_bytes + config->checkpoint_log_bytes;
 }
 
 /* What the database has is behind what was applied, by renewals and barriers, and not
@@ -346,7 +349,8 @@ static void begin_checkpoint(struct leader *leader, int64_t now_ms)
 	}
 	leader->stage = STAGE_CHECKPOINT;
 	leader->rows_written = false;
-	if (leader->newest.pb != NULL && leader->checkpoint.snapshot.marker->offset < leader->newest.pb->offset) {
+	if (leader->newest.pb != NULL &&
+	    leader->checkpoint.snapshot.marker->offset < leader->newest.pb->offset) {
 		step_down(leader, now_ms, "the database is behind the newest checkpoint");
 		return;
 	}
@@ -410,8 +414,10 @@ static void end_checkpoint(struct leader *leader, int64_t now_ms, bool confirmed
 		return;
 	}
 	logger_info("leader", "checkpoint written", LOG_I64("offset", marker->offset),
-	            LOG_I64("rows", leader->checkpoint.rows), LOG_I64("took_ms", clock_ms() - leader->checkpoint_ms),
-	            LOG_STR("agreed", confirmed ? "yes" : "no answer of another node: the log is not cut below it"),
+	            LOG_I64("rows", leader->checkpoint.rows),
+	            LOG_I64("took_ms", clock_ms() - leader->checkpoint_ms),
+	            LOG_STR("agreed",
+	                    confirmed ? "yes" : "no answer of another node: the log is not cut below it"),
 	            LOG_END);
 	checkpoint_release(&leader->checkpoint);
 	leader->stage = STAGE_LEAD;

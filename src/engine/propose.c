@@ -115,7 +115,8 @@ static enum status_code append(struct engine *engine, Pb__Record *rec, struct ca
 		return STATUS_NO_MEMORY;
 	rec->sequence = engine->pending.next;
 	buf_reset(&engine->record);
-	status = record_pack(rec, atomic_load_explicit(&engine->level, memory_order_relaxed), &engine->record);
+	status = record_pack(rec, atomic_load_explicit(&engine->level, memory_order_relaxed),
+	                     &engine->record);
 	if (status != STATUS_OK)
 		return status;
 	slot = &engine->pending.slots[rec->sequence & (engine->pending.size - 1)];
@@ -133,7 +134,8 @@ static bool may_propose(const struct engine *engine, const ProtobufCMessage *req
 {
 	if (!engine->shared || atomic_load_explicit(&engine->joined, memory_order_relaxed))
 		return true;
-	return request->descriptor == &pb__genesis__descriptor || request->descriptor == &pb__join__descriptor;
+	return request->descriptor == &pb__genesis__descriptor ||
+	       request->descriptor == &pb__join__descriptor;
 }
 
 /* Where this node is in a shared log, so that others can tell whether they follow the same. */
@@ -147,8 +149,8 @@ static void fill_place(struct engine *engine, Pb__Record *rec)
 }
 
 /* *sequence, unless NULL, is the record's number. */
-static enum status_code append_request(struct engine *engine, const ProtobufCMessage *request, struct call *call,
-                                       uint64_t *sequence)
+static enum status_code append_request(struct engine *engine, const ProtobufCMessage *request,
+                                       struct call *call, uint64_t *sequence)
 {
 	Pb__Record rec;
 	enum status_code status;
@@ -191,7 +193,8 @@ bool propose(struct engine *engine, struct call *call)
 	return status == STATUS_OK ? false : call_fail(call, status, NULL);
 }
 
-enum status_code propose_internal(struct engine *engine, const ProtobufCMessage *request, uint64_t *sequence)
+enum status_code propose_internal(struct engine *engine, const ProtobufCMessage *request,
+                                  uint64_t *sequence)
 {
 	return append_request(engine, request, NULL, sequence);
 }

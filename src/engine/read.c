@@ -230,7 +230,8 @@ void read_applied(struct engine *engine, uint64_t sequence)
 	if (engine->barred.head != NULL)
 		ready = pass(engine, sequence, &homeward);
 	any_here = engine->reads.head != NULL;
-	if (engine->barrier_on_way && sequence >= engine->barrier_sequence && engine->barrier_sequence != 0) {
+	if (engine->barrier_on_way && sequence >= engine->barrier_sequence &&
+	    engine->barrier_sequence != 0) {
 		note_crowd(engine, ready + engine->barred_count);
 		go_on(engine);
 	} else {

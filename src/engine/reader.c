@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a thread has of the engine: a view to read with, and if it listens, the shard and the timers of its streams. */
+/* What a thread has of the engine: a view to read with, and if it listens, the shard and the timers of its
+ * streams. */
 #include <stdlib.h>
 
 #include "engine/internal.h"

@@ -42,9 +42,12 @@ static void sift(struct watermark *watermark, int64_t applied, int64_t now_ms, s
 	while ((call = call_queue_pop(&all)) != NULL) {
 		bool is_applied = call->barrier_offset <= applied;
 
-		if (!is_applied && now_ms != 0 && (call_is_expired(call, now_ms) || atomic_load(&call->canceled)))
-			call_fail(call, call_is_expired(call, now_ms) ? STATUS_TIMEOUT : STATUS_CANCELED, NULL);
-		call_queue_push(is_applied || call->status.code != STATUS_OK ? ready : &watermark->barred, call);
+		if (!is_applied && now_ms != 0 &&
+		    (call_is_expired(call, now_ms) || atomic_load(&call->canceled)))
+			call_fail(call, call_is_expired(call, now_ms) ? STATUS_TIMEOUT : STATUS_CANCELED,
+			          NULL);
+		call_queue_push(is_applied || call->status.code != STATUS_OK ? ready : &watermark->barred,
+		                call);
 	}
 }
 

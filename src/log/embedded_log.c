@@ -92,8 +92,8 @@ static void wait_filled(struct embedded_log *log, int timeout_ms)
 	log->waiting = false;
 }
 
-static enum status_code poll_records(struct log *base, struct log_record *records, size_t max, size_t *count,
-                                     int timeout_ms)
+static enum status_code poll_records(struct log *base, struct log_record *records, size_t max,
+                                     size_t *count, int timeout_ms)
 {
 	struct embedded_log *log = (struct embedded_log *)base;
 	struct entry **cut = &log->head;

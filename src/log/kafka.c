@@ -502,7 +502,8 @@ static enum status_code check_property(const struct kafka_property *property, st
 {
 	enum status_code status = kafka_check_property(property->name, property->value, why);
 
-	if (status == STATUS_OK && is_file(property->name, property->value) && access(property->value, R_OK) != 0) {
+	if (status == STATUS_OK && is_file(property->name, property->value) &&
+	    access(property->value, R_OK) != 0) {
 		buf_printf(why, "cannot read %s: %s", property->value, strerror(errno));
 		return STATUS_BAD_CONFIG;
 	}

@@ -30,15 +30,15 @@ struct kafka_property {
 
 /* Borrowed for as long as the struct kafka made of it. */
 struct kafka_options {
-	const char *servers;      /* bootstrap.servers */
-	const char *prefix;       /* of topics, consumer group and transactional id */
-	const char *group_id;     /* of the election: cluster.group.id */
-	const char *node_name;    /* client.id */
-	int replication_factor;   /* topics must have at least this */
-	int64_t init_timeout_ms;  /* for kafka_prepare */
-	int64_t timeout_ms;       /* for every other request */
+	const char *servers;       /* bootstrap.servers */
+	const char *prefix;        /* of topics, consumer group and transactional id */
+	const char *group_id;      /* of the election: cluster.group.id */
+	const char *node_name;     /* client.id */
+	int replication_factor;    /* topics must have at least this */
+	int64_t init_timeout_ms;   /* for kafka_prepare */
+	int64_t timeout_ms;        /* for every other request */
 	int64_t append_timeout_ms; /* until an append has failed */
-	int64_t max_record_bytes; /* that the log must take */
+	int64_t max_record_bytes;  /* that the log must take */
 	const struct kafka_property *properties;
 	size_t property_count;
 };

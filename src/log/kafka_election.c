@@ -117,8 +117,8 @@ static void *run(void *arg)
 
 		if (resigned && resigned_ms == 0)
 			resigned_ms = clock_ms();
-		if (resigned && (!stood || atomic_load(&election->joined) ||
-		                 clock_ms() >= resigned_ms + JOIN_LIMIT_MS))
+		if (resigned &&
+		    (!stood || atomic_load(&election->joined) || clock_ms() >= resigned_ms + JOIN_LIMIT_MS))
 			break;
 		if (stands == atomic_load(&election->unwilling)) {
 			stands = !stands;

@@ -29,7 +29,7 @@
 
 enum {
 	POLL_MAX = 1024,
-	TICK_MS = 100, /* of the log's thread, when nothing is delivered */
+	TICK_MS = 100,       /* of the log's thread, when nothing is delivered */
 	GATHER_RECORDS = 16, /* fewer at a time are not worth a delay */
 	GATHER_US = 15,      /* that one of many may take to come */
 	GATHER_MIN_US = 1000,
@@ -92,8 +92,8 @@ struct kafka_log {
 	rd_kafka_queue_t *queue;
 
 	/* The poller's. */
-	int64_t next; /* Kafka's offset of the record that comes next */
-	bool broken;  /* there is no going on */
+	int64_t next;           /* Kafka's offset of the record that comes next */
+	bool broken;            /* there is no going on */
 	_Atomic int64_t polled; /* 'next' as of the last poll */
 	atomic_bool overtaken;  /* see look_at_offset */
 	bool out_of_range;
@@ -125,8 +125,8 @@ static void look_at_offset(struct kafka_log *log, const rd_kafka_message_t *mess
 {
 	const struct entry *entry = message->_private;
 
-	if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR || message->offset < 0 || message->offset >= entry->after ||
-	    atomic_exchange(&log->overtaken, true))
+	if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR || message->offset < 0 ||
+	    message->offset >= entry->after || atomic_exchange(&log->overtaken, true))
 		return;
 	logger_error("kafka", "the log is not the one that was read: a new record stands before older ones",
 	             LOG_I64("offset", message->offset + 1), LOG_I64("read_up_to", entry->after));

@@ -311,7 +311,8 @@ static void abort_transaction(struct tables *base)
 
 	if (tables->writer == NULL)
 		return;
-	/* librdkafka 2.0.2 fails for good when it is to end a transaction whose first row is still on its way. */
+	/* librdkafka 2.0.2 fails for good when it is to end a transaction whose first row is still on its
+	 * way. */
 	rd_kafka_flush(tables->writer, slice_ms(tables, clock_ms() + CALL_SLICE_MS));
 	undo(tables);
 	if (rd_kafka_fatal_error(tables->writer, NULL, 0) != RD_KAFKA_RESP_ERR_NO_ERROR)

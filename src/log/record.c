@@ -26,7 +26,8 @@ enum status_code record_pack(const Pb__Record *rec, uint32_t level, struct buf *
 	wire_pack(&rec->base, buf);
 	if (buf->failed)
 		return STATUS_NO_MEMORY;
-	checksum = htole64(checksum_of(buf->data + start + sizeof envelope, buf->len - start - sizeof envelope, level));
+	checksum = htole64(checksum_of(buf->data + start + sizeof envelope,
+	                               buf->len - start - sizeof envelope, level));
 	memcpy(buf->data + start, MAGIC, sizeof MAGIC);
 	memcpy(buf->data + start + 4, &wire_level, sizeof wire_level);
 	memcpy(buf->data + start + 8, &checksum, sizeof checksum);

@@ -100,8 +100,8 @@ static enum status_code apply_alarm(struct store *st, const Pb__AlarmRequest *re
 	return status;
 }
 
-static enum status_code apply_lease_grant(struct store *st, const Pb__LeaseGrantRequest *request, int64_t offset,
-                                          struct arena *arena, ProtobufCMessage **out)
+static enum status_code apply_lease_grant(struct store *st, const Pb__LeaseGrantRequest *request,
+                                          int64_t offset, struct arena *arena, ProtobufCMessage **out)
 {
 	Pb__LeaseGrantResponse *response;
 	enum status_code status;
@@ -142,13 +142,14 @@ static enum status_code apply_lease_renew(struct store *st, const Pb__LeaseRenew
 	return status;
 }
 
-static enum status_code apply_lease_expire(struct store *st, const Pb__LeaseExpire *request, struct arena *arena)
+static enum status_code apply_lease_expire(struct store *st, const Pb__LeaseExpire *request,
+                                           struct arena *arena)
 {
 	return st->alarm_corrupt ? STATUS_CORRUPT : lease_apply_expire(st, request, arena);
 }
 
-static enum status_code dispatch(struct store *st, const Pb__Record *rec, int64_t offset, struct arena *arena,
-                                 ProtobufCMessage **response)
+static enum status_code dispatch(struct store *st, const Pb__Record *rec, int64_t offset,
+                                 struct arena *arena, ProtobufCMessage **response)
 {
 	if (rec->cluster_id != st->view.state.cluster_id)
 		return STATUS_BAD_RECORD; /* of another cluster, or a second genesis: not ours to apply */

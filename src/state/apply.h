@@ -21,7 +21,7 @@ struct applied {
 	ProtobufCMessage *response; /* in the arena; NULL unless status is OK */
 	int64_t changes;            /* versions that it made */
 	int64_t revision;           /* of the last of those, or the newest */
-	bool ignored;               /* the record did not count, see state/cluster.h; its proposer is told "timed out" */
+	bool ignored; /* the record did not count, see state/cluster.h; its proposer is told "timed out" */
 };
 
 /* Applies one record in the open transaction. A refusal is a result too: it is

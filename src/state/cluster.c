@@ -74,7 +74,8 @@ static enum status_code write_member(struct store *st, const Pb__Record *rec)
 	}
 	sqlite3_bind_int64(stmt, 1, (int64_t)rec->member_id);
 	sqlite3_bind_text(stmt, 2, join->name, -1, SQLITE_STATIC);
-	sqlite3_bind_text(stmt, 3, urls.len > 0 ? (const char *)urls.data : "", (int)urls.len, SQLITE_STATIC);
+	sqlite3_bind_text(stmt, 3, urls.len > 0 ? (const char *)urls.data : "", (int)urls.len,
+	                  SQLITE_STATIC);
 	sqlite3_bind_int64(stmt, 4, (int64_t)join->number);
 	sqlite3_bind_int64(stmt, 5, (int64_t)rec->incarnation);
 	sqlite3_bind_int64(stmt, 6, (int64_t)rec->sequence);

@@ -27,8 +27,8 @@ uint64_t cluster_member_id(uint64_t cluster_id, const char *name);
  * is false for one of a replaced incarnation, of one that has not joined, for a
  * repeated one, for one that only a leader may write and whose writer is not
  * the leader any more, and for one whose proposer had applied an offset that is not below the
- * record's own: the log has lost what it saw, and it will find out. STATUS_BAD_LOG for a record of another cluster: this is
- * not the log that the state was made of. */
+ * record's own: the log has lost what it saw, and it will find out. STATUS_BAD_LOG for a record of another
+ * cluster: this is not the log that the state was made of. */
 enum status_code cluster_admit(struct store *st, const Pb__Record *rec, int64_t offset, bool *counts);
 
 /* STATUS_REPLACED when the number is not a new one; STATUS_TOO_MANY_REQUESTS when

@@ -33,7 +33,8 @@ enum status_code maintenance_read_alarms(struct view *view, Pb__AlarmType kind, 
 			continue;
 		*alarms = arena_grow(arena, *alarms, *count, sizeof **alarms);
 		if (*alarms != NULL)
-			(*alarms)[*count] = make_alarm((uint64_t)sqlite3_column_int64(stmt, 0), found, arena);
+			(*alarms)[*count] =
+				make_alarm((uint64_t)sqlite3_column_int64(stmt, 0), found, arena);
 		if (*alarms == NULL || (*alarms)[*count] == NULL)
 			status = STATUS_NO_MEMORY;
 		else
@@ -89,8 +90,8 @@ static Pb__AlarmResponse *make_response(const Pb__AlarmRequest *request, struct 
 	return response->alarms[0] != NULL ? response : NULL;
 }
 
-enum status_code maintenance_apply_alarm(struct store *st, const Pb__AlarmRequest *request, struct arena *arena,
-                                         Pb__AlarmResponse **out)
+enum status_code maintenance_apply_alarm(struct store *st, const Pb__AlarmRequest *request,
+                                         struct arena *arena, Pb__AlarmResponse **out)
 {
 	Pb__AlarmResponse *response = make_response(request, arena);
 	bool raise = request->action == PB__ALARM_REQUEST__ALARM_ACTION__ACTIVATE;
@@ -131,9 +132,11 @@ enum status_code maintenance_apply_genesis(struct store *st, const Pb__Genesis *
 	}
 	sqlite3_bind_int64(stmt, 1, (int64_t)genesis->member_id);
 	sqlite3_bind_text(stmt, 2, genesis->member_name, -1, SQLITE_STATIC);
-	sqlite3_bind_text(stmt, 3, urls.len > 0 ? (const char *)urls.data : "", (int)urls.len, SQLITE_STATIC);
+	sqlite3_bind_text(stmt, 3, urls.len > 0 ? (const char *)urls.data : "", (int)urls.len,
+	                  SQLITE_STATIC);
 	for (int at = 4; at <= 8; at++)
-		sqlite3_bind_int(stmt, at, 0); /* a member without a shared log proposes as nobody else does */
+		sqlite3_bind_int(stmt, at,
+		                 0); /* a member without a shared log proposes as nobody else does */
 	sqlite3_bind_text(stmt, 7, "", -1, SQLITE_STATIC);
 	if (urls.failed)
 		status = STATUS_NO_MEMORY;
@@ -196,7 +199,8 @@ enum status_code maintenance_read_members(struct view *view, struct arena *arena
 	*members = NULL;
 	while (status == STATUS_OK && (code = sqlite3_step(stmt)) == SQLITE_ROW) {
 		*members = arena_grow(arena, *members, *count, sizeof **members);
-		status = *members == NULL ? STATUS_NO_MEMORY : read_member(stmt, arena, &(*members)[*count]);
+		status =
+			*members == NULL ? STATUS_NO_MEMORY : read_member(stmt, arena, &(*members)[*count]);
 		++*count;
 	}
 	sqlite3_reset(stmt);

@@ -19,35 +19,39 @@
 
 enum { ROW_CAP_BYTES = 1 << 30 };
 
-#define STATEMENTS(X)                                                                                          \
-	X(PUT_KV, "INSERT OR REPLACE INTO version (id, key, mod, created, version, lease, previous, skips,"    \
-	          " deleted, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, NULL, ?7, ?8)")                         \
-	X(DROP_KV, "DELETE FROM version WHERE id = ?1")                                                        \
-	X(PUT_LEASE, "INSERT OR REPLACE INTO lease (id, ttl_sec, renewal, remaining_sec) VALUES (?1, ?2, ?3, ?4)") \
-	X(DROP_LEASE, "DELETE FROM lease WHERE id = ?1")                                                       \
-	X(IN_KEY_ORDER, "SELECT id, key FROM version ORDER BY key, id")                                        \
-	X(READ_KV, "SELECT key, mod, created, version, lease, value, id, deleted FROM version WHERE id = ?1")  \
-	X(LINK, "UPDATE version SET previous = ?2, skips = ?3 WHERE id = ?1")                                  \
-	X(ADD_CURRENT, "INSERT INTO current (key, id, mod, created, version, lease, number, heads, value)"     \
-	               " SELECT key, id, mod, created, version, lease, ?2, ?3, value FROM version WHERE id = ?1") \
-	X(ADD_TOMBSTONE, "INSERT INTO tombstone (key, id, number, heads)"                                      \
-	                 " SELECT key, id, ?2, ?3 FROM version WHERE id = ?1")                                 \
-	X(LEASES, "SELECT id, ttl_sec, remaining_sec, renewal FROM lease")                                     \
-	X(PASSED_ID, "SELECT id FROM version WHERE mod <= ?1 ORDER BY id DESC LIMIT 1")                        \
-	X(ADD_MEMBER, "INSERT INTO member (id, name, client_urls, number, incarnation, sequence, version,"     \
-	              " level) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                                       \
-	X(ADD_ALARM, "INSERT INTO alarm (member_id, kind) VALUES (?1, ?2)")                                    \
-	X(SET_STATE, "UPDATE state SET applied_offset = ?1, revision = ?2, compact_revision = ?3,"             \
-	             " compacted_id = ?4, last_id = ?5, term = ?6, cluster_id = ?7, logical_bytes = ?8,"       \
-	             " keys = ?9, hash = ?10, drop_revision = ?3, owner = ?11, owner_member = ?12,"            \
-	             " level = ?13, record_hash = ?14, chain = ?15, log_kind = 'kafka', kafka_id = ?16,"       \
+#define STATEMENTS(X)                                                                                      \
+	X(PUT_KV,                                                                                          \
+	  "INSERT OR REPLACE INTO version (id, key, mod, created, version, lease, previous, skips,"        \
+	  " deleted, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, NULL, ?7, ?8)")                             \
+	X(DROP_KV, "DELETE FROM version WHERE id = ?1")                                                    \
+	X(PUT_LEASE,                                                                                       \
+	  "INSERT OR REPLACE INTO lease (id, ttl_sec, renewal, remaining_sec) VALUES (?1, ?2, ?3, ?4)")    \
+	X(DROP_LEASE, "DELETE FROM lease WHERE id = ?1")                                                   \
+	X(IN_KEY_ORDER, "SELECT id, key FROM version ORDER BY key, id")                                    \
+	X(READ_KV,                                                                                         \
+	  "SELECT key, mod, created, version, lease, value, id, deleted FROM version WHERE id = ?1")       \
+	X(LINK, "UPDATE version SET previous = ?2, skips = ?3 WHERE id = ?1")                              \
+	X(ADD_CURRENT,                                                                                     \
+	  "INSERT INTO current (key, id, mod, created, version, lease, number, heads, value)"              \
+	  " SELECT key, id, mod, created, version, lease, ?2, ?3, value FROM version WHERE id = ?1")       \
+	X(ADD_TOMBSTONE, "INSERT INTO tombstone (key, id, number, heads)"                                  \
+	                 " SELECT key, id, ?2, ?3 FROM version WHERE id = ?1")                             \
+	X(LEASES, "SELECT id, ttl_sec, remaining_sec, renewal FROM lease")                                 \
+	X(PASSED_ID, "SELECT id FROM version WHERE mod <= ?1 ORDER BY id DESC LIMIT 1")                    \
+	X(ADD_MEMBER, "INSERT INTO member (id, name, client_urls, number, incarnation, sequence, version," \
+	              " level) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")                                   \
+	X(ADD_ALARM, "INSERT INTO alarm (member_id, kind) VALUES (?1, ?2)")                                \
+	X(SET_STATE, "UPDATE state SET applied_offset = ?1, revision = ?2, compact_revision = ?3,"         \
+	             " compacted_id = ?4, last_id = ?5, term = ?6, cluster_id = ?7, logical_bytes = ?8,"   \
+	             " keys = ?9, hash = ?10, drop_revision = ?3, owner = ?11, owner_member = ?12,"        \
+	             " level = ?13, record_hash = ?14, chain = ?15, log_kind = 'kafka', kafka_id = ?16,"   \
 	             " covered_offset = ?1")
 
 enum statement {
 #define X(name, text) S_##name,
 	STATEMENTS(X)
 #undef X
-	    S_COUNT
+		S_COUNT
 };
 
 static const char *const TEXTS[S_COUNT] = {
@@ -57,8 +61,9 @@ static const char *const TEXTS[S_COUNT] = {
 };
 
 /* Everything is on disk before the rename; until then a cut costs nothing but the work. */
-static const char SETTINGS[] = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536;"
-			       "PRAGMA temp_store = MEMORY; PRAGMA locking_mode = EXCLUSIVE;";
+static const char SETTINGS[] =
+	"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536;"
+	"PRAGMA temp_store = MEMORY; PRAGMA locking_mode = EXCLUSIVE;";
 
 struct restore {
 	sqlite3 *db;
@@ -184,8 +189,8 @@ static enum status_code put_kv(struct restore *restore, int64_t id, const Pb__Kv
 	sqlite3_bind_int64(stmt, 5, row->version);
 	sqlite3_bind_int64(stmt, 6, row->lease);
 	sqlite3_bind_int(stmt, 7, row->deleted);
-	sqlite3_bind_blob64(stmt, 8, row->value.len > 0 ? (const void *)row->value.data : "", row->value.len,
-	                    SQLITE_STATIC);
+	sqlite3_bind_blob64(stmt, 8, row->value.len > 0 ? (const void *)row->value.data : "",
+	                    row->value.len, SQLITE_STATIC);
 	return run(restore, S_PUT_KV);
 }
 
@@ -215,8 +220,8 @@ enum status_code restore_row(struct restore *restore, bool is_lease, const uint8
 		return run(restore, drop);
 	}
 	arena_reset(&restore->arena);
-	status = wire_unpack(is_lease ? &pb__lease_row__descriptor : &pb__kv_row__descriptor, value, value_len,
-	                     &restore->arena, &message);
+	status = wire_unpack(is_lease ? &pb__lease_row__descriptor : &pb__kv_row__descriptor, value,
+	                     value_len, &restore->arena, &message);
 	if (status != STATUS_OK)
 		return status == STATUS_BAD_REQUEST ? STATUS_BAD_RECORD : status;
 	return is_lease ? put_lease(restore, id, (const Pb__LeaseRow *)message)

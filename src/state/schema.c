@@ -15,17 +15,17 @@ static const char DEFINITION[] =
 	"CREATE TABLE version ("
 	" id INTEGER PRIMARY KEY,"
 	" key BLOB NOT NULL,"
-	" mod INTEGER NOT NULL,"      /* the revision that made it */
-	" created INTEGER NOT NULL,"  /* the key's create revision; 0 in a deletion */
-	" version INTEGER NOT NULL,"  /* counts from 1 at each creation; 0 in a deletion */
+	" mod INTEGER NOT NULL,"     /* the revision that made it */
+	" created INTEGER NOT NULL," /* the key's create revision; 0 in a deletion */
+	" version INTEGER NOT NULL," /* counts from 1 at each creation; 0 in a deletion */
 	" lease INTEGER NOT NULL,"
 	" previous INTEGER NOT NULL," /* the version that this one supersedes, or 0 */
 	" skips BLOB,"                /* see state/chain.h; NULL in most */
 	" deleted INTEGER NOT NULL,"
-	" value BLOB NOT NULL);"      /* last, so that reading the rest touches no overflow page */
+	" value BLOB NOT NULL);" /* last, so that reading the rest touches no overflow page */
 	"CREATE TABLE current ("
 	" key BLOB PRIMARY KEY,"
-	" id INTEGER NOT NULL,"       /* of the same version in 'version' */
+	" id INTEGER NOT NULL," /* of the same version in 'version' */
 	" mod INTEGER NOT NULL, created INTEGER NOT NULL, version INTEGER NOT NULL, lease INTEGER NOT NULL,"
 	" number INTEGER NOT NULL, heads BLOB," /* the end of its chain */
 	" value BLOB NOT NULL) WITHOUT ROWID;"

@@ -15,8 +15,8 @@ struct lease_change {
 
 static enum status_code add_lease(struct snapshot *snapshot, const struct lease_change *change)
 {
-	snapshot->leases =
-		arena_grow(&snapshot->arena, snapshot->leases, snapshot->lease_count, sizeof *snapshot->leases);
+	snapshot->leases = arena_grow(&snapshot->arena, snapshot->leases, snapshot->lease_count,
+	                              sizeof *snapshot->leases);
 	if (snapshot->leases == NULL)
 		return STATUS_NO_MEMORY;
 	snapshot->leases[snapshot->lease_count++] = *change;
@@ -83,7 +83,7 @@ static enum status_code read_member(sqlite3_stmt *stmt, struct arena *arena, Pb_
 	row->level = (uint32_t)sqlite3_column_int64(stmt, 7);
 	*out = row;
 	return row->name != NULL && row->client_urls != NULL && row->version != NULL ? STATUS_OK
-	                                                                              : STATUS_NO_MEMORY;
+	                                                                             : STATUS_NO_MEMORY;
 }
 
 static enum status_code read_members(struct snapshot *snapshot)
@@ -232,8 +232,8 @@ struct passed {
 	bool deleted;
 };
 
-static enum status_code read_passed(struct snapshot *snapshot, struct passed *passed, size_t max, size_t *count,
-                                    bool *done)
+static enum status_code read_passed(struct snapshot *snapshot, struct passed *passed, size_t max,
+                                    size_t *count, bool *done)
 {
 	sqlite3_stmt *stmt = snapshot->view->stmts[SQL_PASSED];
 	int code = SQLITE_DONE;
@@ -275,7 +275,8 @@ static enum status_code drop_for(struct snapshot *snapshot, const struct passed 
 
 	if (it->mod > known && it->previous != 0 && !previous_deleted)
 		status = drop_version(snapshot, it->previous, put, arg);
-	if (status == STATUS_OK && it->deleted && it->mod < snapshot->marker->compact_revision && it->mod >= known)
+	if (status == STATUS_OK && it->deleted && it->mod < snapshot->marker->compact_revision &&
+	    it->mod >= known)
 		status = drop_version(snapshot, it->id, put, arg);
 	return status;
 }
@@ -292,14 +293,14 @@ static enum status_code is_deletion(struct snapshot *snapshot, int64_t id, bool 
 	sqlite3_bind_int64(stmt, 2, 1);
 	code = sqlite3_step(stmt);
 	/* One that is not there any more was a deletion: others are dropped by whom they are superseded. */
-	*deleted = code == SQLITE_DONE ||
-	           (code == SQLITE_ROW &&
-	            (sqlite3_column_int64(stmt, 0) != id || sqlite3_column_int(stmt, 3) != 0));
+	*deleted = code == SQLITE_DONE || (code == SQLITE_ROW && (sqlite3_column_int64(stmt, 0) != id ||
+	                                                          sqlite3_column_int(stmt, 3) != 0));
 	sqlite3_reset(stmt);
 	return code == SQLITE_DONE || code == SQLITE_ROW ? STATUS_OK : view_failed(snapshot->view, code);
 }
 
-static enum status_code drop_obsolete(struct snapshot *snapshot, size_t max, snapshot_put_fn *put, void *arg)
+static enum status_code drop_obsolete(struct snapshot *snapshot, size_t max, snapshot_put_fn *put,
+                                      void *arg)
 {
 	struct passed *passed = calloc(max, sizeof *passed);
 	enum status_code status = STATUS_NO_MEMORY;
@@ -326,8 +327,9 @@ static enum status_code begin_obsolete(struct snapshot *snapshot)
 
 	snapshot->written = true;
 	snapshot->at_id = 0;
-	snapshot->obsolete_done = snapshot->marker->compact_revision <= 0 ||
-	                          (since != NULL && since->compact_revision == snapshot->marker->compact_revision);
+	snapshot->obsolete_done =
+		snapshot->marker->compact_revision <= 0 ||
+		(since != NULL && since->compact_revision == snapshot->marker->compact_revision);
 	if (snapshot->obsolete_done || since == NULL || since->compact_revision <= 0)
 		return STATUS_OK;
 	return view_last_id(snapshot->view, since->compact_revision - 1, &snapshot->at_id);
@@ -336,8 +338,8 @@ static enum status_code begin_obsolete(struct snapshot *snapshot)
 static enum status_code put_new(struct snapshot *snapshot, size_t max, snapshot_put_fn *put, void *arg)
 {
 	size_t count;
-	enum status_code status = put_versions(snapshot, snapshot->at_id, snapshot->marker->last_id, max, false,
-	                                       put, arg, &count, &snapshot->at_id);
+	enum status_code status = put_versions(snapshot, snapshot->at_id, snapshot->marker->last_id, max,
+	                                       false, put, arg, &count, &snapshot->at_id);
 
 	return status == STATUS_OK && count < max ? begin_obsolete(snapshot) : status;
 }

@@ -36,8 +36,8 @@ struct snapshot {
 	const Pb__Marker *since; /* NULL: the tables are empty */
 	Pb__Marker *marker;      /* of the state that is being written; complete when the steps are done */
 	struct row_sum kv;
-	int64_t at_id;     /* the last version written, then the last one passed by compaction */
-	bool written;      /* all new versions are */
+	int64_t at_id; /* the last version written, then the last one passed by compaction */
+	bool written;  /* all new versions are */
 	bool obsolete_done;
 	struct lease_change *leases;
 	size_t lease_count, lease_at;

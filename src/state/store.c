@@ -115,18 +115,22 @@ static enum status_code check_kind(struct store *st, const struct store_options 
 		return status;
 	st->shared = options->log_kind == LOG_KAFKA;
 	if (!is_new && mark.kafka && !st->shared)
-		return refuse_kind(st, "the database belongs to a node of a cluster under Kafka",
-		                   "set kafkacache.bootstrap.servers as it was, or give a server of its own "
-		                   "another data directory");
+		return refuse_kind(
+			st, "the database belongs to a node of a cluster under Kafka",
+			"set kafkacache.bootstrap.servers as it was, or give a server of its own "
+			"another data directory");
 	if (!is_new && !mark.kafka && st->shared)
 		return refuse_kind(st, "the database belongs to a server without Kafka",
 		                   "give this node another data directory, or remove "
 		                   "kafkacache.bootstrap.servers to go on without Kafka");
-	if (!is_new && mark.kafka_id[0] != '\0' && kafka_id[0] != '\0' && strcmp(mark.kafka_id, kafka_id) != 0)
-		return refuse_kind(st, "the database belongs to a cluster in another Kafka",
-		                   "set kafkacache.bootstrap.servers to the Kafka that this node followed, or "
-		                   "delete the data directory to begin anew from this one");
-	/* A kind counts only once there is something; an id that is not known this time does not replace one. */
+	if (!is_new && mark.kafka_id[0] != '\0' && kafka_id[0] != '\0' &&
+	    strcmp(mark.kafka_id, kafka_id) != 0)
+		return refuse_kind(
+			st, "the database belongs to a cluster in another Kafka",
+			"set kafkacache.bootstrap.servers to the Kafka that this node followed, or "
+			"delete the data directory to begin anew from this one");
+	/* A kind counts only once there is something; an id that is not known this time does not replace
+	 * one. */
 	if ((is_new && mark.kafka != st->shared) ||
 	    (st->shared && kafka_id[0] != '\0' && strcmp(mark.kafka_id, kafka_id) != 0)) {
 		sqlite3_bind_text(stmt, 1, st->shared ? "kafka" : "embedded", -1, SQLITE_STATIC);
@@ -190,7 +194,8 @@ enum status_code store_open(const struct store_options *options, struct store **
 	st->lock_fd = -1;
 	st->vfs = strdup(options->vfs != NULL ? options->vfs : DEFAULT_VFS);
 	st->renewals = renewals_new();
-	if (st->vfs == NULL || st->renewals == NULL || asprintf(&st->path, "%s/keta.db", options->dir) < 0) {
+	if (st->vfs == NULL || st->renewals == NULL ||
+	    asprintf(&st->path, "%s/keta.db", options->dir) < 0) {
 		st->path = NULL;
 		status = STATUS_NO_MEMORY;
 		goto fail;
@@ -404,8 +409,8 @@ enum status_code store_record_begin(struct store *st, bool undoable)
 bool store_record_changed(const struct store *st)
 {
 	return sqlite3_total_changes(st->view.db) != st->record_start.rows ||
-	       is_other_state(&st->view.state, &st->record_start.state) || st->renewals->is_record_changed ||
-	       st->lease_note_count != st->record_start.lease_notes;
+	       is_other_state(&st->view.state, &st->record_start.state) ||
+	       st->renewals->is_record_changed || st->lease_note_count != st->record_start.lease_notes;
 }
 
 /* Takes back what the record did outside of the database. */

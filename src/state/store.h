@@ -70,11 +70,11 @@ struct store {
 	struct view view;         /* the writing one; view.state is the state being made */
 	struct store_state saved; /* as of the last commit, and what a roll-back returns to */
 	struct store_mark record_start;
-	int64_t changes;          /* of the revision being made */
-	int64_t record_changes;   /* of all revisions of the record being applied */
+	int64_t changes;                   /* of the revision being made */
+	int64_t record_changes;            /* of all revisions of the record being applied */
 	bool alarm_nospace, alarm_corrupt; /* any member's; kept with the table 'alarm' */
 	bool saved_nospace, saved_corrupt; /* as of the last commit */
-	bool shared; /* the log is Kafka's: records are of many nodes */
+	bool shared;                       /* the log is Kafka's: records are of many nodes */
 	struct store_member members[STORE_MEMBERS_MAX];
 	struct store_member saved_members[STORE_MEMBERS_MAX]; /* as of the last commit */
 	size_t member_count, saved_member_count;
@@ -121,8 +121,8 @@ enum status_code store_view(struct store *st, enum view_use use, struct view *vi
  *
  * A transaction that changed nothing but the log position and renewals of
  * leases is not written: both come with the next one that is, after some
- * thousand records, or when the store is closed. The first commit after a roll-back is written in any case, so it
- * tells whether the database can be. */
+ * thousand records, or when the store is closed. The first commit after a roll-back is written in any case,
+ * so it tells whether the database can be. */
 enum status_code store_begin(struct store *st);
 enum status_code store_commit(struct store *st);
 void store_rollback(struct store *st);

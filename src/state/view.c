@@ -20,12 +20,11 @@ static const struct {
 	[VIEW_LONG_READ] = {2 * 1024, INT64_C(1) << 40},
 };
 
-static const char SETTINGS[] =
-	"PRAGMA synchronous = FULL;"
-	"PRAGMA secure_delete = OFF;"
-	"PRAGMA wal_autocheckpoint = 0;"
-	"PRAGMA journal_size_limit = 67108864;"
-	"PRAGMA temp_store = MEMORY;";
+static const char SETTINGS[] = "PRAGMA synchronous = FULL;"
+			       "PRAGMA secure_delete = OFF;"
+			       "PRAGMA wal_autocheckpoint = 0;"
+			       "PRAGMA journal_size_limit = 67108864;"
+			       "PRAGMA temp_store = MEMORY;";
 
 enum status_code view_failed(const struct view *view, int sqlite_code)
 {
@@ -45,8 +44,8 @@ static enum status_code prepare(struct view *view)
 	int count = view->writes ? SQL_COUNT : SQL_READ_COUNT;
 
 	for (int i = 0; i < count; i++) {
-		int code = sqlite3_prepare_v3(view->db, schema_sql((enum sql)i), -1, SQLITE_PREPARE_PERSISTENT,
-		                              &view->stmts[i], NULL);
+		int code = sqlite3_prepare_v3(view->db, schema_sql((enum sql)i), -1,
+		                              SQLITE_PREPARE_PERSISTENT, &view->stmts[i], NULL);
 		if (code != SQLITE_OK)
 			return view_failed(view, code);
 	}

@@ -37,17 +37,17 @@ struct store_state {
 	uint64_t term;
 	uint64_t cluster_id;
 	uint64_t member_id;
-	int64_t logical_bytes;    /* what the quota counts: see version_cost */
-	int64_t keys;             /* that exist at the newest revision */
-	uint64_t hash;            /* chained over all changes; equal states have equal hashes */
-	int64_t drop_revision;    /* what a compaction to here makes obsolete may leave the file */
+	int64_t logical_bytes; /* what the quota counts: see version_cost */
+	int64_t keys;          /* that exist at the newest revision */
+	uint64_t hash;         /* chained over all changes; equal states have equal hashes */
+	int64_t drop_revision; /* what a compaction to here makes obsolete may leave the file */
 
 	/* Under a shared log only, but for the level. */
-	uint64_t owner;        /* the incarnation that holds the term; 0: none has taken it */
+	uint64_t owner; /* the incarnation that holds the term; 0: none has taken it */
 	uint64_t owner_member;
-	uint64_t level;        /* the newest format that records may have */
-	uint64_t record_hash;  /* of the record at applied_offset */
-	uint64_t chain;        /* chained over all records up to it */
+	uint64_t level;         /* the newest format that records may have */
+	uint64_t record_hash;   /* of the record at applied_offset */
+	uint64_t chain;         /* chained over all records up to it */
 	int64_t covered_offset; /* of the newest checkpoint that the log tells of */
 };
 
@@ -68,13 +68,13 @@ enum { VIEW_OLD_ROW_COST = 5 };
 struct view {
 	sqlite3 *db;
 	sqlite3_stmt *stmts[SQL_COUNT];
-	struct store_state state; /* of the snapshot; read by view_refresh */
-	bool writes;              /* it is the store's own: sees its uncommitted changes */
-	bool holds;               /* a snapshot is open */
+	struct store_state state;        /* of the snapshot; read by view_refresh */
+	bool writes;                     /* it is the store's own: sees its uncommitted changes */
+	bool holds;                      /* a snapshot is open */
 	const _Atomic uint64_t *commits; /* of the store, to know when a kept snapshot is old */
-	uint64_t seen_commits;    /* before the snapshot was taken */
-	struct read_terms terms;  /* of the read that runs, set by whoever runs it */
-	const _Atomic bool *canceled; /* tells a long walk to give up, or NULL */
+	uint64_t seen_commits;           /* before the snapshot was taken */
+	struct read_terms terms;         /* of the read that runs, set by whoever runs it */
+	const _Atomic bool *canceled;    /* tells a long walk to give up, or NULL */
 };
 
 /* One version of a key, as a statement's row shows it. Borrowed until the

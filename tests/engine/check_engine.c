@@ -44,7 +44,8 @@ static void node_start(struct node *node)
 	};
 	ck_assert_int_eq(store_open(&options, &node->store), STATUS_OK);
 	node->log = held_log_open(node->store->saved.applied_offset);
-	ck_assert_int_eq(engine_start(&node->config, &node->log->base, node->store, &node->engine), STATUS_OK);
+	ck_assert_int_eq(engine_start(&node->config, &node->log->base, node->store, &node->engine),
+	                 STATUS_OK);
 	ck_assert_int_eq(engine_reader_new(node->engine, &node->reader), STATUS_OK);
 }
 
@@ -128,7 +129,7 @@ static enum status_code put(struct node *node, struct reader *reader, const char
 static int64_t count(struct node *node, struct reader *reader, bool serializable)
 {
 	Pb__RangeRequest request = PB__RANGE_REQUEST__INIT;
-	ProtobufCBinaryData all = {.len = 1, .data = (uint8_t *)(uintptr_t)""};
+	ProtobufCBinaryData all = {.len = 1, .data = (uint8_t *)(uintptr_t) ""};
 	struct waiting waiting;
 	struct call *call;
 	int64_t found;

@@ -87,7 +87,8 @@ START_TEST(every_damaged_bit_is_found)
 	pack(&buf, put_record(&arena));
 	for (size_t bit = 0; bit < buf.len * 8; bit++) {
 		buf.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
-		ck_assert_int_eq(record_unpack(buf.data, buf.len, RECORD_LEVEL, &arena, &back), STATUS_BAD_RECORD);
+		ck_assert_int_eq(record_unpack(buf.data, buf.len, RECORD_LEVEL, &arena, &back),
+		                 STATUS_BAD_RECORD);
 		buf.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
 	}
 	buf_release(&buf);

@@ -23,8 +23,8 @@ static void print_counts(void)
 {
 	const char *between = "";
 
-#define X(name)                                                                                                \
-	printf("%s%" PRId64 " %s", between, counts.name, #name);                                              \
+#define X(name)                                                                                            \
+	printf("%s%" PRId64 " %s", between, counts.name, #name);                                           \
 	between = ", ";
 	SIM_COUNTS(X)
 #undef X
@@ -82,7 +82,10 @@ static const char *make_directory(void)
 	static char dir[256];
 	const char *parent = getenv("TMPDIR");
 
-	snprintf(dir, sizeof dir, "%s/keta-sim-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : parent != NULL ? parent : "/tmp");
+	snprintf(dir, sizeof dir, "%s/keta-sim-XXXXXX",
+	         access("/dev/shm", W_OK) == 0 ? "/dev/shm"
+	         : parent != NULL              ? parent
+	                                       : "/tmp");
 	return mkdtemp(dir);
 }
 
@@ -119,7 +122,10 @@ int main(int argc, char **argv)
 		} else if (strcmp(argv[i], "--trace") == 0) {
 			options.trace = true;
 		} else {
-			fprintf(stderr, "usage: %s [--seeds 0-99] [--steps 1500] [--bug NAME | --all-bugs] [--trace]\n", argv[0]);
+			fprintf(stderr,
+			        "usage: %s [--seeds 0-99] [--steps 1500] [--bug NAME | --all-bugs] "
+			        "[--trace]\n",
+			        argv[0]);
 			return 2;
 		}
 	}

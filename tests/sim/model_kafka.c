@@ -34,7 +34,7 @@ struct model_link {
 	bool overtaken; /* a new record stands before older ones: the log is not the one that was read */
 	int64_t applied;
 
-	bool writing; /* between tables_begin and its end */
+	bool writing;   /* between tables_begin and its end */
 	uint64_t epoch; /* 0: it is not the writer */
 	struct model_ops ops;
 	struct buf marker; /* the first that was read, where markers are frozen */
@@ -97,8 +97,8 @@ static void queue_release(struct model_queue *queue)
 
 /* ---- Operations on tables ---- */
 
-static void ops_add(struct model_ops *ops, enum table table, const void *key, size_t key_len, const void *value,
-                    size_t value_len)
+static void ops_add(struct model_ops *ops, enum table table, const void *key, size_t key_len,
+                    const void *value, size_t value_len)
 {
 	struct model_op *op;
 
@@ -130,7 +130,8 @@ static void ops_release(struct model_ops *ops)
 
 static bool is_same_row(const struct model_op *a, const struct model_op *b)
 {
-	return a->table == b->table && a->key.len == b->key.len && memcmp(a->key.data, b->key.data, a->key.len) == 0;
+	return a->table == b->table && a->key.len == b->key.len &&
+	       memcmp(a->key.data, b->key.data, a->key.len) == 0;
 }
 
 static void supersede(struct model_kafka *kafka, const struct model_op *op)
@@ -193,7 +194,8 @@ void model_kafka_rows(const struct model_kafka *kafka, enum table table, table_r
 		const struct model_op *op = &kafka->ops.items[i];
 
 		if (op->table == table && !op->gone && op->superseded_by == 0)
-			row(arg, &(struct table_row){op->key.data, op->key.len, op->value.data, op->value.len, 0, 0});
+			row(arg, &(struct table_row){op->key.data, op->key.len, op->value.data,
+			                             op->value.len, 0, 0});
 	}
 }
 
@@ -294,8 +296,8 @@ static void abort_writing(struct tables *tables)
 }
 
 /* Rows that the cleaner took are those that were superseded, and removals, up to some commit. */
-static enum status_code tell_rows(const struct model_kafka *kafka, enum table table, int64_t seen, int64_t clean,
-                                  table_row_fn *row, void *arg)
+static enum status_code tell_rows(const struct model_kafka *kafka, enum table table, int64_t seen,
+                                  int64_t clean, table_row_fn *row, void *arg)
 {
 	enum status_code status = STATUS_OK;
 
@@ -304,12 +306,15 @@ static enum status_code tell_rows(const struct model_kafka *kafka, enum table ta
 
 		if (op->table != table || op->commit > seen)
 			continue;
-		if ((op->superseded_by != 0 && op->superseded_by <= clean) || (op->gone && op->commit <= clean))
+		if ((op->superseded_by != 0 && op->superseded_by <= clean) ||
+		    (op->gone && op->commit <= clean))
 			continue;
 		status = row(arg, &(struct table_row){
 					  .key = op->key.data,
 					  .key_len = op->key.len,
-					  .value = op->gone ? NULL : op->value.len > 0 ? op->value.data : (const uint8_t *)"",
+					  .value = op->gone            ? NULL
+		                                   : op->value.len > 0 ? op->value.data
+		                                                       : (const uint8_t *)"",
 					  .value_len = op->value.len,
 				  });
 	}
@@ -331,7 +336,8 @@ static enum status_code read_frozen(struct model_link *link, table_row_fn *row, 
 	const struct buf *marker = &link->marker;
 
 	if (marker->len == 0)
-		tell_rows(link->kafka, TABLE_MARKERS, link->kafka->seen[TABLE_MARKERS], 0, keep_marker, &link->marker);
+		tell_rows(link->kafka, TABLE_MARKERS, link->kafka->seen[TABLE_MARKERS], 0, keep_marker,
+		          &link->marker);
 	if (marker->len == 0)
 		return STATUS_OK;
 	return row(arg, &(struct table_row){marker->data, strlen("marker"), marker->data + strlen("marker"),
@@ -424,10 +430,10 @@ static enum status_code append(struct log *log, const uint8_t *data, size_t len,
 	size_t old = link->fate_count;
 
 	queue_push(&link->outbox, (struct model_letter){.data = copy(data, len),
-	                                                 .len = len,
-	                                                 .tag = tag,
-	                                                 .appended_ms = link->kafka->now_ms(),
-	                                                 .after = link->next - 1});
+	                                                .len = len,
+	                                                .tag = tag,
+	                                                .appended_ms = link->kafka->now_ms(),
+	                                                .after = link->next - 1});
 	while (tag >= link->fate_count) {
 		link->fate_count = link->fate_count == 0 ? 256 : link->fate_count * 2;
 		link->fates = realloc(link->fates, link->fate_count * sizeof *link->fates);
@@ -508,7 +514,8 @@ static void do_nothing(struct log *log)
 	(void)log;
 }
 
-static const struct log_ops LOG_MODEL = {"model", true, append, poll_records, bounds, read_at, trim, do_nothing, do_nothing};
+static const struct log_ops LOG_MODEL = {"model", true, append,     poll_records, bounds,
+                                         read_at, trim, do_nothing, do_nothing};
 
 /* ---- Links ---- */
 
@@ -592,7 +599,8 @@ void model_link_note_applied(struct model_link *link, int64_t offset)
 	link->applied = offset;
 }
 
-static int64_t add_record(struct model_kafka *kafka, const uint8_t *data, size_t len, int64_t appended_ms, bool twin)
+static int64_t add_record(struct model_kafka *kafka, const uint8_t *data, size_t len, int64_t appended_ms,
+                          bool twin)
 {
 	kafka->records = grow(kafka->records, kafka->count, &kafka->size, sizeof *kafka->records);
 	kafka->records[kafka->count++] = (struct model_record){copy(data, len), len, appended_ms, twin};
@@ -621,7 +629,8 @@ static int64_t arrive(struct model_kafka *kafka, const struct model_letter *lett
 static void time_out(struct model_link *link, struct model_letter *letter)
 {
 	link->kafka->counts.timeouts++;
-	queue_push(&link->confirmations, (struct model_letter){.tag = letter->tag, .status = STATUS_TIMEOUT});
+	queue_push(&link->confirmations,
+	           (struct model_letter){.tag = letter->tag, .status = STATUS_TIMEOUT});
 	if (prng_chance(link->kafka->prng, 50))
 		queue_push(&link->kafka->limbo, *letter);
 	else

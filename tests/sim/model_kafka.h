@@ -66,15 +66,15 @@ struct model_kafka {
 
 	struct model_record *records; /* that of offset n is number n - 1 */
 	size_t count, size;
-	int64_t first;               /* the oldest offset that is left */
+	int64_t first; /* the oldest offset that is left */
 	struct model_queue limbo;
 
-	uint64_t epoch;              /* of the writer of the tables */
+	uint64_t epoch; /* of the writer of the tables */
 	int64_t commits;
-	struct model_ops ops;        /* of all commits */
-	int64_t seen[TABLE_COUNT];   /* the commit up to which a table shows them */
-	struct model_ops late;       /* a transaction whose outcome is open */
-	uint64_t late_epoch;         /* its writer; 0: there is none */
+	struct model_ops ops;      /* of all commits */
+	int64_t seen[TABLE_COUNT]; /* the commit up to which a table shows them */
+	struct model_ops late;     /* a transaction whose outcome is open */
+	uint64_t late_epoch;       /* its writer; 0: there is none */
 
 	/* Who checks what happens. */
 	void (*on_record)(void *arg, int64_t offset);
@@ -87,7 +87,9 @@ struct model_kafka {
 	/* Broken promises. */
 	bool fences_nobody, shows_early, keeps_gone_leases, freezes_markers, trims_ahead, trusts_log;
 
-	struct { int64_t late, twins, timeouts, unknown_commits, fenced, commits, trims; } counts;
+	struct {
+		int64_t late, twins, timeouts, unknown_commits, fenced, commits, trims;
+	} counts;
 };
 
 void model_kafka_init(struct model_kafka *kafka, struct prng *prng, int64_t (*now_ms)(void));

@@ -103,7 +103,8 @@ enum { KILL_COPY = NODE_COPIES };
 
 static void open_store(struct node *node)
 {
-	struct store_options options = {.dir = node->dir, .vfs = node->vfs, .log_kind = LOG_KAFKA, .kafka_id = "kafka"};
+	struct store_options options = {
+		.dir = node->dir, .vfs = node->vfs, .log_kind = LOG_KAFKA, .kafka_id = "kafka"};
 
 	if (store_open(&options, &node->store) != STATUS_OK) {
 		node->store = NULL;
@@ -153,7 +154,8 @@ static void join(struct node *node)
 		.incarnation = node->incarnation,
 	};
 
-	if (engine_join(&node->config, model_link_log(node->link), node->store, &cluster, &node->engine) != STATUS_OK) {
+	if (engine_join(&node->config, model_link_log(node->link), node->store, &cluster, &node->engine) !=
+	    STATUS_OK) {
 		node->engine = NULL;
 		node_end(node, NODE_STOP);
 		return;
@@ -171,8 +173,8 @@ static void begin_rebuild(struct node *node)
 	node->gaps += !node->discard && node->store->saved.applied_offset > 0;
 	store_close(node->store);
 	node->store = NULL;
-	if (rebuild_new(node->dir, node->vfs, "kafka", model_link_log(node->link), model_link_tables(node->link),
-	                &node->rebuild) != STATUS_OK)
+	if (rebuild_new(node->dir, node->vfs, "kafka", model_link_log(node->link),
+	                model_link_tables(node->link), &node->rebuild) != STATUS_OK)
 		abort();
 	model_link_freeze(node->link);
 	node->phase = NODE_REBUILD;
@@ -248,7 +250,8 @@ static void move_position(const struct node *node, const struct store_state *sta
 	sqlite3 *db = NULL;
 
 	name_file(node, 0, -1, path);
-	snprintf(sql, sizeof sql, "UPDATE state SET applied_offset = %lld, record_hash = %lld, chain = %lld",
+	snprintf(sql, sizeof sql,
+	         "UPDATE state SET applied_offset = %lld, record_hash = %lld, chain = %lld",
 	         (long long)state->applied_offset, (long long)state->record_hash, (long long)state->chain);
 	if (sqlite3_open(path, &db) == SQLITE_OK)
 		sqlite3_exec(db, sql, NULL, NULL, NULL);
@@ -260,7 +263,8 @@ static void put_files_back(struct node *node, enum node_end how, const struct st
 	if (how == NODE_KILL) {
 		copy_files(node, KILL_COPY, -1);
 	} else if (how == NODE_POWER_CUT) {
-		int copy = node->copies > 0 ? (int)prng_below(node->kafka->prng, (unsigned)node->copies) : KILL_COPY;
+		int copy = node->copies > 0 ? (int)prng_below(node->kafka->prng, (unsigned)node->copies)
+		                            : KILL_COPY;
 
 		copy_files(node, copy, -1);
 		if (copy != KILL_COPY && node->keeps_position)

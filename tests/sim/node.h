@@ -45,10 +45,10 @@ struct node {
 	struct rebuild *rebuild;
 	struct engine *engine;
 	struct reader *reader;
-	bool dying; /* calls that end now do so because the process does */
-	int copies; /* of the files, older states that a power cut may fall back to */
-	uint64_t claimed; /* the term that it was last seen to lead in */
-	bool keeps_position; /* broken: a power cut takes back everything but the position */
+	bool dying;             /* calls that end now do so because the process does */
+	int copies;             /* of the files, older states that a power cut may fall back to */
+	uint64_t claimed;       /* the term that it was last seen to lead in */
+	bool keeps_position;    /* broken: a power cut takes back everything but the position */
 	int64_t rebuilds, gaps; /* the latter: because the log no longer reached back to its position */
 
 	/* Told when a node has come up, or has applied something. */

@@ -38,7 +38,8 @@ static void add_scalars(struct content *content, const struct scalars *scalars)
 {
 	add(content, 1, scalars, sizeof *scalars);
 	if (content->text != NULL)
-		buf_printf(content->text, "revision %" PRId64 " compacted %" PRId64 " cluster %" PRIx64 " term %" PRIu64
+		buf_printf(content->text,
+		           "revision %" PRId64 " compacted %" PRId64 " cluster %" PRIx64 " term %" PRIu64
 		           " owner %" PRIx64 " by %" PRIx64 " level %" PRIu64 " corrupt %" PRId64 "\n",
 		           scalars->revision, scalars->compact_revision, scalars->cluster_id, scalars->term,
 		           scalars->owner, scalars->owner_member, scalars->level, scalars->corrupt);
@@ -48,9 +49,11 @@ static void add_member(struct content *content, const struct oracle_member *memb
 {
 	add(content, 2, member, sizeof *member);
 	if (content->text != NULL)
-		buf_printf(content->text, "member %" PRIx64 " number %" PRIu64 " incarnation %" PRIx64
-		           " sequence %" PRIu64 " level %" PRIu64 "\n",
-		           member->id, member->number, member->incarnation, member->sequence, member->level);
+		buf_printf(content->text,
+		           "member %" PRIx64 " number %" PRIu64 " incarnation %" PRIx64 " sequence %" PRIu64
+		           " level %" PRIu64 "\n",
+		           member->id, member->number, member->incarnation, member->sequence,
+		           member->level);
 }
 
 static void add_version(struct content *content, const void *key, size_t key_len, const void *value,
@@ -60,21 +63,24 @@ static void add_version(struct content *content, const void *key, size_t key_len
 	version.value = XXH3_64bits(value, value_len);
 	add(content, 3, &version, sizeof version);
 	if (content->text != NULL)
-		buf_printf(content->text, "version %.*s = %.*s mod %" PRId64 " created %" PRId64 " version %" PRId64
+		buf_printf(content->text,
+		           "version %.*s = %.*s mod %" PRId64 " created %" PRId64 " version %" PRId64
 		           " lease %" PRId64 "%s\n",
-		           (int)key_len, (const char *)key, (int)value_len, value != NULL ? (const char *)value : "",
-		           version.mod, version.created, version.version, version.lease,
-		           version.deleted ? " deleted" : "");
+		           (int)key_len, (const char *)key, (int)value_len,
+		           value != NULL ? (const char *)value : "", version.mod, version.created,
+		           version.version, version.lease, version.deleted ? " deleted" : "");
 }
 
-static void add_lease(struct content *content, int64_t id, int64_t ttl_sec, int64_t remaining_sec, int64_t renewal)
+static void add_lease(struct content *content, int64_t id, int64_t ttl_sec, int64_t remaining_sec,
+                      int64_t renewal)
 {
 	int64_t fields[] = {id, ttl_sec, remaining_sec, renewal};
 
 	add(content, 4, fields, sizeof fields);
 	if (content->text != NULL)
-		buf_printf(content->text, "lease %" PRId64 " ttl %" PRId64 " remaining %" PRId64 " renewal %" PRId64 "\n", id,
-		           ttl_sec, remaining_sec, renewal);
+		buf_printf(content->text,
+		           "lease %" PRId64 " ttl %" PRId64 " remaining %" PRId64 " renewal %" PRId64 "\n",
+		           id, ttl_sec, remaining_sec, renewal);
 }
 
 static bool is_retained(const struct model *model, const struct model_key *key, size_t at)
@@ -89,8 +95,9 @@ void oracle_sum(const struct oracle *oracle, struct content *out)
 	const struct model *model = &oracle->model;
 
 	out->sum = 0;
-	add_scalars(out, &(struct scalars){model->revision, model->compact_revision, oracle->cluster_id, oracle->term,
-	                                   oracle->owner, oracle->owner_member, oracle->level, model->corrupt});
+	add_scalars(out, &(struct scalars){model->revision, model->compact_revision, oracle->cluster_id,
+	                                   oracle->term, oracle->owner, oracle->owner_member, oracle->level,
+	                                   model->corrupt});
 	for (size_t i = 0; i < oracle->member_count; i++)
 		add_member(out, &oracle->members[i]);
 	for (size_t i = 0; i < model->key_count; i++) {
@@ -102,15 +109,18 @@ void oracle_sum(const struct oracle *oracle, struct content *out)
 
 			if (is_retained(model, key, j - 1))
 				add_version(out, key->key, key->key_len, it->value, it->value_len,
-				            (struct version){.mod = it->mod, .created = it->created, .version = it->version,
-				                             .lease = it->lease, .deleted = it->deleted});
+				            (struct version){.mod = it->mod,
+				                             .created = it->created,
+				                             .version = it->version,
+				                             .lease = it->lease,
+				                             .deleted = it->deleted});
 			else if (it->mod < model->compact_revision)
 				break;
 		}
 	}
 	for (size_t i = 0; i < model->lease_count; i++)
-		add_lease(out, model->leases[i].id, model->leases[i].ttl_sec, model->leases[i].remaining_sec,
-		          model->leases[i].renewal);
+		add_lease(out, model->leases[i].id, model->leases[i].ttl_sec,
+		          model->leases[i].remaining_sec, model->leases[i].renewal);
 }
 
 /* Rows from the newest to the oldest: one of a key that has been seen at or below the compacted
@@ -144,15 +154,17 @@ static void sum_versions(sqlite3 *db, int64_t compact_revision, struct content *
 {
 	struct sieve sieve = {.compact_revision = compact_revision};
 	sqlite3_stmt *stmt = NULL;
-	int code = sqlite3_prepare_v2(db,
-	                              "SELECT key, value, mod, created, version, lease, deleted FROM version"
-	                              " ORDER BY id DESC",
-	                              -1, &stmt, NULL);
+	int code =
+		sqlite3_prepare_v2(db,
+	                           "SELECT key, value, mod, created, version, lease, deleted FROM version"
+	                           " ORDER BY id DESC",
+	                           -1, &stmt, NULL);
 
 	assert(code == SQLITE_OK);
 	while (sqlite3_step(stmt) == SQLITE_ROW) {
 		const void *key = sqlite3_column_blob(stmt, 0), *value = sqlite3_column_blob(stmt, 1);
-		size_t key_len = (size_t)sqlite3_column_bytes(stmt, 0), value_len = (size_t)sqlite3_column_bytes(stmt, 1);
+		size_t key_len = (size_t)sqlite3_column_bytes(stmt, 0),
+		       value_len = (size_t)sqlite3_column_bytes(stmt, 1);
 		struct version version = {
 			.mod = sqlite3_column_int64(stmt, 2),
 			.created = sqlite3_column_int64(stmt, 3),
@@ -170,7 +182,8 @@ static void sum_versions(sqlite3 *db, int64_t compact_revision, struct content *
 static void sum_leases(struct store *st, struct content *out)
 {
 	sqlite3_stmt *stmt = NULL;
-	int code = sqlite3_prepare_v2(st->view.db, "SELECT id, ttl_sec, remaining_sec, renewal FROM lease", -1, &stmt, NULL);
+	int code = sqlite3_prepare_v2(st->view.db, "SELECT id, ttl_sec, remaining_sec, renewal FROM lease",
+	                              -1, &stmt, NULL);
 
 	assert(code == SQLITE_OK);
 	while (sqlite3_step(stmt) == SQLITE_ROW) {
@@ -187,12 +200,14 @@ void store_sum(struct store *st, struct content *out)
 	const struct store_state *state = &st->saved;
 
 	out->sum = 0;
-	add_scalars(out, &(struct scalars){state->revision, state->compact_revision, state->cluster_id, state->term,
-	                                   state->owner, state->owner_member, state->level, st->saved_corrupt});
+	add_scalars(out, &(struct scalars){state->revision, state->compact_revision, state->cluster_id,
+	                                   state->term, state->owner, state->owner_member, state->level,
+	                                   st->saved_corrupt});
 	for (size_t i = 0; i < st->member_count; i++) {
 		const struct store_member *it = &st->members[i];
 
-		add_member(out, &(struct oracle_member){it->id, it->number, it->incarnation, it->sequence, it->level});
+		add_member(out, &(struct oracle_member){it->id, it->number, it->incarnation, it->sequence,
+		                                        it->level});
 	}
 	sum_versions(st->view.db, state->compact_revision, out);
 	sum_leases(st, out);
@@ -238,8 +253,11 @@ static enum status_code take_version(void *arg, const struct table_row *row)
 	}
 	row_sum_add(&sums->kv, id, row->value, row->value_len);
 	add_version(sums->out, kv->key.data, kv->key.len, kv->value.data, kv->value.len,
-	            (struct version){.mod = kv->mod_revision, .created = kv->create_revision, .version = kv->version,
-	                             .lease = kv->lease, .deleted = kv->deleted});
+	            (struct version){.mod = kv->mod_revision,
+	                             .created = kv->create_revision,
+	                             .version = kv->version,
+	                             .lease = kv->lease,
+	                             .deleted = kv->deleted});
 	return STATUS_OK;
 }
 
@@ -264,12 +282,14 @@ static void add_marker(struct content *out, const Pb__Marker *marker)
 
 	for (size_t i = 0; i < marker->n_alarms; i++)
 		corrupt |= marker->alarms[i]->alarm == PB__ALARM_TYPE__CORRUPT;
-	add_scalars(out, &(struct scalars){marker->revision, marker->compact_revision, marker->cluster_id, marker->term,
-	                                   marker->owner, marker->owner_member, marker->level, corrupt});
+	add_scalars(out, &(struct scalars){marker->revision, marker->compact_revision, marker->cluster_id,
+	                                   marker->term, marker->owner, marker->owner_member, marker->level,
+	                                   corrupt});
 	for (size_t i = 0; i < marker->n_members; i++) {
 		const Pb__MemberRow *it = marker->members[i];
 
-		add_member(out, &(struct oracle_member){it->id, it->number, it->incarnation, it->sequence, it->level});
+		add_member(out, &(struct oracle_member){it->id, it->number, it->incarnation, it->sequence,
+		                                        it->level});
 	}
 }
 
@@ -286,8 +306,9 @@ int64_t tables_sum(const struct model_kafka *kafka, struct content *out)
 		model_kafka_rows(kafka, TABLE_KV, take_version, &sums);
 		model_kafka_rows(kafka, TABLE_LEASES, take_lease, &sums);
 		offset = sums.marker->offset;
-		if (sums.broken || sums.kv.rows != sums.marker->kv_rows || sums.kv.sum != sums.marker->kv_sum ||
-		    sums.leases.rows != sums.marker->lease_rows || sums.leases.sum != sums.marker->lease_sum) {
+		if (sums.broken || sums.kv.rows != sums.marker->kv_rows ||
+		    sums.kv.sum != sums.marker->kv_sum || sums.leases.rows != sums.marker->lease_rows ||
+		    sums.leases.sum != sums.marker->lease_sum) {
 			out->sum = ~out->sum; /* nobody could come up from these */
 			if (out->text != NULL)
 				buf_printf(out->text, "the sums of the marker are not those of the rows\n");
@@ -453,7 +474,8 @@ static enum status_code run(struct oracle *oracle, const Pb__Record *rec, Protob
 	}
 }
 
-static void note_renewal(struct oracle *oracle, int64_t id, int64_t ttl_sec, int64_t asked_ms, int64_t silent_ms)
+static void note_renewal(struct oracle *oracle, int64_t id, int64_t ttl_sec, int64_t asked_ms,
+                         int64_t silent_ms)
 {
 	struct oracle_lease *lease = oracle_find_lease(oracle, id);
 
@@ -480,11 +502,13 @@ static void note_leases(struct oracle *oracle, const Pb__Record *rec, const Prot
 
 		for (size_t i = 0; i < renewed->n_ttls; i++)
 			if (renewed->ttls[i] > 0)
-				note_renewal(oracle, rec->lease_renew->ids[i], renewed->ttls[i], asked_ms, silent_ms);
+				note_renewal(oracle, rec->lease_renew->ids[i], renewed->ttls[i], asked_ms,
+				             silent_ms);
 	}
 }
 
-static const char *check_expiries(struct oracle *oracle, const Pb__Record *rec, int64_t now_ms, int64_t silent_ms)
+static const char *check_expiries(struct oracle *oracle, const Pb__Record *rec, int64_t now_ms,
+                                  int64_t silent_ms)
 {
 	for (size_t i = 0; i < oracle->lease_count; i++) {
 		struct oracle_lease *lease = &oracle->leases[i];

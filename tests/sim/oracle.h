@@ -35,21 +35,21 @@ struct oracle_member {
 
 /* Of an offset. */
 struct oracle_place {
-	uint64_t sum;       /* of the state behind it */
-	uint64_t hash;      /* the nodes' own, as the first of them had it; 0: none has been there */
-	int64_t revision;   /* behind it */
+	uint64_t sum;     /* of the state behind it */
+	uint64_t hash;    /* the nodes' own, as the first of them had it; 0: none has been there */
+	int64_t revision; /* behind it */
 	uint64_t member_id, incarnation, sequence;
 	bool unreadable, ignored;
 	Pb__Record__RequestCase kind;
 	enum status_code status;
-	uint8_t *response;  /* packed */
+	uint8_t *response; /* packed */
 	size_t response_len;
 };
 
 /* Of a lease, by id. */
 struct oracle_lease {
 	int64_t id, ttl_sec;
-	int64_t asked_ms; /* when its grant or last renewal was handed to the log */
+	int64_t asked_ms;  /* when its grant or last renewal was handed to the log */
 	int64_t silent_ms; /* how long the log was silent until then */
 	bool ended;
 };

@@ -15,36 +15,36 @@
 #include "state/rows.h"
 
 /* name, what is wrong */
-#define PLANTS(X)                                                                                              \
-	X(EARLY_BARRIER, "early-barrier")           /* a read rides on a record that was on its way before it */ \
-	X(NO_FENCING, "no-fencing")                 /* a writer of the tables that was replaced can commit */  \
-	X(EARLY_DROP, "early-drop")                 /* rows are dropped before the tables do without them */   \
-	X(BLIND_EXPIRY, "blind-expiry")             /* a lease ends although it was renewed meanwhile */       \
-	X(OFFSET_APART, "offset-apart")             /* the position is not a part of the transaction */        \
-	X(HASTY_OFFICE, "hasty-office")             /* no barrier before the newest marker is read */          \
-	X(TRUNCATE_AHEAD, "truncate-ahead")         /* the log is cut below the leader's position */           \
-	X(ONE_LOOK_BOOTSTRAP, "one-look-bootstrap") /* rows of two markers are taken for those of one */       \
-	X(TRUST_THE_END, "trust-the-end")           /* a table is read before all commits show */              \
-	X(HIGHEST_TERM, "highest-term")             /* the last to claim a term has it */                      \
-	X(LOST_TAIL, "lost-tail")                   /* nobody looks whether the log is still the one applied */ \
-	X(OTHER_LOG, "other-log")                   /* nor whose log it is */                                  \
-	X(OUTAGE_EXPIRY, "outage-expiry")           /* the time of leases passes while nothing can be written */ \
-	X(REPEATED, "repeated")                     /* a record that stands twice is applied twice */          \
-	X(DEAD_INCARNATION, "dead-incarnation")     /* records of a process that was replaced count */         \
-	X(NOT_CONFIRMED, "not-confirmed")           /* a write is answered before the log confirms it */       \
-	X(GONE_LEASES, "gone-leases")               /* leases that ended stay in the tables */                 \
-	X(OBSOLETE_SUMS, "obsolete-sums")           /* rows that go stay in the marker's sums */               \
-	X(EARLY_LEVEL, "early-level")               /* the level rises before all members know it */           \
-	X(LONE_SKIP, "lone-skip")                   /* one node alone passes over a record */                  \
-	X(ANY_LEADER, "any-leader")                 /* a leader's records count without its term */            \
-	X(LOST_SEQUENCE, "lost-sequence")           /* how far a member's records were applied is written late */
+#define PLANTS(X)                                                                                          \
+	X(EARLY_BARRIER, "early-barrier")   /* a read rides on a record that was on its way before it */   \
+	X(NO_FENCING, "no-fencing")         /* a writer of the tables that was replaced can commit */      \
+	X(EARLY_DROP, "early-drop")         /* rows are dropped before the tables do without them */       \
+	X(BLIND_EXPIRY, "blind-expiry")     /* a lease ends although it was renewed meanwhile */           \
+	X(OFFSET_APART, "offset-apart")     /* the position is not a part of the transaction */            \
+	X(HASTY_OFFICE, "hasty-office")     /* no barrier before the newest marker is read */              \
+	X(TRUNCATE_AHEAD, "truncate-ahead") /* the log is cut below the leader's position */               \
+	X(ONE_LOOK_BOOTSTRAP, "one-look-bootstrap") /* rows of two markers are taken for those of one */   \
+	X(TRUST_THE_END, "trust-the-end")           /* a table is read before all commits show */          \
+	X(HIGHEST_TERM, "highest-term")             /* the last to claim a term has it */                  \
+	X(LOST_TAIL, "lost-tail")         /* nobody looks whether the log is still the one applied */      \
+	X(OTHER_LOG, "other-log")         /* nor whose log it is */                                        \
+	X(OUTAGE_EXPIRY, "outage-expiry") /* the time of leases passes while nothing can be written */     \
+	X(REPEATED, "repeated")           /* a record that stands twice is applied twice */                \
+	X(DEAD_INCARNATION, "dead-incarnation") /* records of a process that was replaced count */         \
+	X(NOT_CONFIRMED, "not-confirmed")       /* a write is answered before the log confirms it */       \
+	X(GONE_LEASES, "gone-leases")           /* leases that ended stay in the tables */                 \
+	X(OBSOLETE_SUMS, "obsolete-sums")       /* rows that go stay in the marker's sums */               \
+	X(EARLY_LEVEL, "early-level")           /* the level rises before all members know it */           \
+	X(LONE_SKIP, "lone-skip")               /* one node alone passes over a record */                  \
+	X(ANY_LEADER, "any-leader")             /* a leader's records count without its term */            \
+	X(LOST_SEQUENCE, "lost-sequence") /* how far a member's records were applied is written late */
 
 enum plant {
 	PLANT_NONE,
 #define X(name, text) PLANT_##name,
 	PLANTS(X)
 #undef X
-	    PLANT_COUNT
+		PLANT_COUNT
 };
 
 static const char *const NAMES[] = {
@@ -122,8 +122,10 @@ uint64_t __real_propose_next(struct engine *engine);
 uint64_t __wrap_propose_next(struct engine *engine);
 bool __real_propose_settle(struct engine *engine, struct call *call);
 bool __wrap_propose_settle(struct engine *engine, struct call *call);
-void __real_own_record_start(struct engine *engine, struct own_record *own, const ProtobufCMessage *request);
-void __wrap_own_record_start(struct engine *engine, struct own_record *own, const ProtobufCMessage *request);
+void __real_own_record_start(struct engine *engine, struct own_record *own,
+                             const ProtobufCMessage *request);
+void __wrap_own_record_start(struct engine *engine, struct own_record *own,
+                             const ProtobufCMessage *request);
 void __real_guard_turn(struct guard *guard, int64_t now_ms);
 void __wrap_guard_turn(struct guard *guard, int64_t now_ms);
 const struct place *__real_places_find(const struct places *places, int64_t offset);
@@ -173,8 +175,10 @@ void __wrap_lessor_tick(struct lessor *lessor, int64_t now_ms, bool held)
 
 /* ---- State ---- */
 
-enum status_code __real_cluster_admit(struct store *st, const Pb__Record *rec, int64_t offset, bool *counts);
-enum status_code __wrap_cluster_admit(struct store *st, const Pb__Record *rec, int64_t offset, bool *counts);
+enum status_code __real_cluster_admit(struct store *st, const Pb__Record *rec, int64_t offset,
+                                      bool *counts);
+enum status_code __wrap_cluster_admit(struct store *st, const Pb__Record *rec, int64_t offset,
+                                      bool *counts);
 enum status_code __real_cluster_apply_join(struct store *st, const Pb__Record *rec);
 enum status_code __wrap_cluster_apply_join(struct store *st, const Pb__Record *rec);
 enum status_code __real_cluster_apply_take_office(struct store *st, const Pb__Record *rec);
@@ -183,8 +187,10 @@ void __real_cluster_apply_raise_level(struct store *st, const Pb__RaiseLevel *re
 void __wrap_cluster_apply_raise_level(struct store *st, const Pb__RaiseLevel *request);
 enum status_code __real_compact_apply(struct store *st, int64_t revision);
 enum status_code __wrap_compact_apply(struct store *st, int64_t revision);
-enum status_code __real_lease_apply_expire(struct store *st, const Pb__LeaseExpire *request, struct arena *arena);
-enum status_code __wrap_lease_apply_expire(struct store *st, const Pb__LeaseExpire *request, struct arena *arena);
+enum status_code __real_lease_apply_expire(struct store *st, const Pb__LeaseExpire *request,
+                                           struct arena *arena);
+enum status_code __wrap_lease_apply_expire(struct store *st, const Pb__LeaseExpire *request,
+                                           struct arena *arena);
 
 static bool is_leaders(const Pb__Record *rec)
 {
@@ -226,7 +232,8 @@ enum status_code __wrap_cluster_admit(struct store *st, const Pb__Record *rec, i
 	enum status_code status;
 
 	if (planted == PLANT_OTHER_LOG)
-		((Pb__Record *)(uintptr_t)rec)->cluster_id = rec->cluster_id != 0 ? st->view.state.cluster_id : 0;
+		((Pb__Record *)(uintptr_t)rec)->cluster_id =
+			rec->cluster_id != 0 ? st->view.state.cluster_id : 0;
 	status = __real_cluster_admit(st, rec, offset, counts);
 	if (status == STATUS_OK && !*counts && rec->request_case != PB__RECORD__REQUEST_GENESIS)
 		*counts = is_let_through(st, rec, sequence);
@@ -286,7 +293,8 @@ static int64_t find_renewal(struct store *st, int64_t id)
 	return renewal;
 }
 
-enum status_code __wrap_lease_apply_expire(struct store *st, const Pb__LeaseExpire *request, struct arena *arena)
+enum status_code __wrap_lease_apply_expire(struct store *st, const Pb__LeaseExpire *request,
+                                           struct arena *arena)
 {
 	for (size_t i = 0; planted == PLANT_BLIND_EXPIRY && i < request->n_renewals; i++)
 		request->renewals[i] = find_renewal(st, request->ids[i]);
@@ -303,8 +311,10 @@ void __real_row_pack_kv(sqlite3_stmt *stmt, struct buf *out);
 void __wrap_row_pack_kv(sqlite3_stmt *stmt, struct buf *out);
 void __real_row_pack_lease(int64_t ttl_sec, int64_t remaining_sec, int64_t renewal, struct buf *out);
 void __wrap_row_pack_lease(int64_t ttl_sec, int64_t remaining_sec, int64_t renewal, struct buf *out);
-enum status_code __real_restore_finish(struct restore *restore, const Pb__Marker *marker, const char *kafka_id);
-enum status_code __wrap_restore_finish(struct restore *restore, const Pb__Marker *marker, const char *kafka_id);
+enum status_code __real_restore_finish(struct restore *restore, const Pb__Marker *marker,
+                                       const char *kafka_id);
+enum status_code __wrap_restore_finish(struct restore *restore, const Pb__Marker *marker,
+                                       const char *kafka_id);
 
 /* The sums are a second guard behind some bugs: these make any rows fit the marker. */
 static Pb__Marker fitted;
@@ -340,7 +350,8 @@ void __wrap_row_pack_lease(int64_t ttl_sec, int64_t remaining_sec, int64_t renew
 	__real_row_pack_lease(ttl_sec, remaining_sec, renewal, out);
 }
 
-enum status_code __wrap_restore_finish(struct restore *restore, const Pb__Marker *marker, const char *kafka_id)
+enum status_code __wrap_restore_finish(struct restore *restore, const Pb__Marker *marker,
+                                       const char *kafka_id)
 {
 	enum status_code status;
 

@@ -30,7 +30,17 @@ enum {
 	SIM_LEASES_MAX = 6,
 };
 
-enum kind { KIND_PUT, KIND_DELETE, KIND_SWAP, KIND_COMPACT, KIND_GRANT, KIND_RENEW, KIND_REVOKE, KIND_RANGE, KIND_OLD_RANGE };
+enum kind {
+	KIND_PUT,
+	KIND_DELETE,
+	KIND_SWAP,
+	KIND_COMPACT,
+	KIND_GRANT,
+	KIND_RENEW,
+	KIND_REVOKE,
+	KIND_RANGE,
+	KIND_OLD_RANGE
+};
 
 /* What befalls a run beside the faults that are always there. */
 enum scenario {
@@ -62,12 +72,13 @@ struct sim {
 	bool broken;
 	bool over; /* an unclean broker has done what no node can find out */
 	struct errand *errands;
-	int64_t acked_offset;   /* the highest whose effect a client has seen */
+	int64_t acked_offset; /* the highest whose effect a client has seen */
 	int64_t acked_revision;
-	uint64_t led_by[4096];  /* the incarnation that has led in a term */
+	uint64_t led_by[4096]; /* the incarnation that has led in a term */
 	int64_t out_since_ms, out_until_ms, silent_ms;
 	bool held[NODES_MAX];    /* its process is stopped in the middle of something */
-	bool tainted[NODES_MAX]; /* it has applied what the log does not hold, or its files were tampered with */
+	bool tainted[NODES_MAX]; /* it has applied what the log does not hold, or its files were tampered
+	                            with */
 	bool is_holding, is_ending;
 	enum scenario scenario;
 	enum { ACT_BEFORE, ACT_GOING, ACT_OVER } act; /* of the scenario */
@@ -75,11 +86,11 @@ struct sim {
 	struct node *victim;
 	int64_t victim_rebuilds;
 	int64_t poison_offset;
-	bool scenario_mutes; /* nothing that is answered can be judged any more */
-	int64_t away_until[NODES_MAX]; /* the step before which it does not start again */
+	bool scenario_mutes;             /* nothing that is answered can be judged any more */
+	int64_t away_until[NODES_MAX];   /* the step before which it does not start again */
 	int64_t old_position[NODES_MAX]; /* when the log became another one */
 	int64_t next_lease;
-	int64_t skip_offset;    /* that the operator said to pass over; 0: none */
+	int64_t skip_offset; /* that the operator said to pass over; 0: none */
 };
 
 /* A client's call. */
@@ -159,8 +170,8 @@ static void broke(struct sim *sim, const char *format, ...)
 	sim->broken = true;
 	if (plants_are_quiet())
 		return;
-	printf("seed %" PRIu64 ", step %" PRId64 "%s%s: ", sim->options->seed, sim->step, sim->scenario == SCENARIO_PLAIN ? "" : ", ",
-	       SCENARIO_NAMES[sim->scenario]);
+	printf("seed %" PRIu64 ", step %" PRId64 "%s%s: ", sim->options->seed, sim->step,
+	       sim->scenario == SCENARIO_PLAIN ? "" : ", ", SCENARIO_NAMES[sim->scenario]);
 	va_start(args, format);
 	vprintf(format, args);
 	va_end(args);
@@ -171,7 +182,8 @@ static void broke(struct sim *sim, const char *format, ...)
 static void explain(const struct sim *sim, const char *title, struct buf *text)
 {
 	if (sim->options->trace)
-		printf("--- %s\n%.*s", title, (int)text->len, text->data != NULL ? (const char *)text->data : "");
+		printf("--- %s\n%.*s", title, (int)text->len,
+		       text->data != NULL ? (const char *)text->data : "");
 	buf_release(text);
 }
 
@@ -212,11 +224,12 @@ static void check_node(struct sim *sim, struct node *node, bool in_full)
 	struct oracle_place *place = (struct oracle_place *)(uintptr_t)oracle_at(&sim->oracle, offset);
 	struct content content = {0};
 
-	if (sim->broken || sim->over || is_tainted(sim, node) || (sim->scenario == SCENARIO_RECREATED && sim->scenario_mutes))
+	if (sim->broken || sim->over || is_tainted(sim, node) ||
+	    (sim->scenario == SCENARIO_RECREATED && sim->scenario_mutes))
 		return;
 	if (sim->poison_offset > 0 && sim->skip_offset == 0 && offset >= sim->poison_offset)
-		broke(sim, "node %s has passed over the record at %" PRId64 ", which nobody allowed", node->label,
-		      sim->poison_offset);
+		broke(sim, "node %s has passed over the record at %" PRId64 ", which nobody allowed",
+		      node->label, sim->poison_offset);
 	if (place == NULL) {
 		broke(sim, "node %s is at %" PRId64 ", where the log has not been", node->label, offset);
 		return;
@@ -224,7 +237,8 @@ static void check_node(struct sim *sim, struct node *node, bool in_full)
 	if (place->hash == 0)
 		place->hash = st->saved.hash;
 	else if (place->hash != st->saved.hash && offset > 0)
-		broke(sim, "node %s has another hash at %" PRId64 " than others had there", node->label, offset);
+		broke(sim, "node %s has another hash at %" PRId64 " than others had there", node->label,
+		      offset);
 	if (!in_full && !sim->broken)
 		return;
 	sim->counts->sums++;
@@ -255,9 +269,12 @@ static void on_record(void *arg, int64_t offset)
 	sim->counts->verdicts += place->kind == PB__RECORD__REQUEST_HASH_VERDICT && !place->ignored;
 	sim->counts->raises += place->kind == PB__RECORD__REQUEST_RAISE_LEVEL && !place->ignored;
 	sim->counts->expiries += sim->oracle.expired - expired;
-	tell(sim, "log %" PRId64 ": kind %d of %" PRIx64 "/%" PRIx64 " number %" PRIu64 "%s%s, status %s, revision %" PRId64, offset, (int)place->kind,
-	     place->member_id, place->incarnation, place->sequence, place->ignored ? ", ignored" : "",
-	     place->unreadable ? ", unreadable" : "", status_code_name(place->status), place->revision);
+	tell(sim,
+	     "log %" PRId64 ": kind %d of %" PRIx64 "/%" PRIx64 " number %" PRIu64
+	     "%s%s, status %s, revision %" PRId64,
+	     offset, (int)place->kind, place->member_id, place->incarnation, place->sequence,
+	     place->ignored ? ", ignored" : "", place->unreadable ? ", unreadable" : "",
+	     status_code_name(place->status), place->revision);
 	if (wrong != NULL)
 		broke(sim, "%s, by the record at %" PRId64, wrong, offset);
 }
@@ -277,8 +294,10 @@ static void on_commit(void *arg)
 	const struct oracle_place *place = oracle_at(&sim->oracle, offset);
 
 	tell(sim, "tables: commit %" PRId64 ", marker %" PRId64, sim->kafka.commits, offset);
-	if (sim->scenario == SCENARIO_LOST_TAIL && sim->scenario_mutes && (place == NULL || place->sum != content.sum)) {
-		/* A leader that was overtaken by the new records before it looked: nothing that follows means anything. */
+	if (sim->scenario == SCENARIO_LOST_TAIL && sim->scenario_mutes &&
+	    (place == NULL || place->sum != content.sum)) {
+		/* A leader that was overtaken by the new records before it looked: nothing that follows
+		 * means anything. */
 		sim->counts->unnoticed++;
 		sim->over = true;
 		return;
@@ -288,7 +307,8 @@ static void on_commit(void *arg)
 		show_difference(sim, NULL, offset);
 	}
 	if (offset + 1 < sim->kafka.first)
-		broke(sim, "the log starts at %" PRId64 " and the new marker is %" PRId64, sim->kafka.first, offset);
+		broke(sim, "the log starts at %" PRId64 " and the new marker is %" PRId64, sim->kafka.first,
+		      offset);
 }
 
 static void on_trim(void *arg)
@@ -298,7 +318,8 @@ static void on_trim(void *arg)
 
 	tell(sim, "the log starts at %" PRId64 ", the marker is %" PRId64, sim->kafka.first, offset);
 	if (offset + 1 < sim->kafka.first)
-		broke(sim, "the log is cut below %" PRId64 " and the newest marker is %" PRId64, sim->kafka.first, offset);
+		broke(sim, "the log is cut below %" PRId64 " and the newest marker is %" PRId64,
+		      sim->kafka.first, offset);
 }
 
 static void check_leader(struct sim *sim, struct node *node)
@@ -355,7 +376,8 @@ static bool is_of_apply(enum status_code code)
 static int64_t find_record(const struct sim *sim, uint64_t incarnation, uint64_t sequence)
 {
 	for (size_t at = 1; at < sim->oracle.count; at++)
-		if (sim->oracle.places[at].incarnation == incarnation && sim->oracle.places[at].sequence == sequence)
+		if (sim->oracle.places[at].incarnation == incarnation &&
+		    sim->oracle.places[at].sequence == sequence)
 			return (int64_t)at;
 	return 0;
 }
@@ -364,7 +386,8 @@ static void judge_write(struct errand *errand)
 {
 	struct sim *sim = errand->sim;
 	struct call *call = errand->call;
-	int64_t offset = is_of_apply(call->status.code) ? find_record(sim, errand->incarnation, call->sequence) : 0;
+	int64_t offset =
+		is_of_apply(call->status.code) ? find_record(sim, errand->incarnation, call->sequence) : 0;
 	const struct oracle_place *place = oracle_at(&sim->oracle, offset);
 	uint8_t *packed;
 	size_t len;
@@ -374,12 +397,13 @@ static void judge_write(struct errand *errand)
 		return;
 	}
 	if (offset == 0) {
-		broke(sim, "node %s has answered a write with %s that is not in the log", errand->node->label,
-		      status_code_name(call->status.code));
+		broke(sim, "node %s has answered a write with %s that is not in the log",
+		      errand->node->label, status_code_name(call->status.code));
 		return;
 	}
 	if (call->status.code == STATUS_OK && !model_link_is_confirmed(errand->link, call->sequence))
-		broke(sim, "the write at %" PRId64 " was acknowledged before the log had confirmed it", offset);
+		broke(sim, "the write at %" PRId64 " was acknowledged before the log had confirmed it",
+		      offset);
 	if (place->ignored)
 		broke(sim, "the write at %" PRId64 " was acknowledged, and does not count", offset);
 	if (place->status != call->status.code)
@@ -395,7 +419,8 @@ static void judge_write(struct errand *errand)
 	}
 	packed = oracle_pack(call->response, &len);
 	if (len != place->response_len || memcmp(packed, place->response, len) != 0)
-		broke(sim, "the write at %" PRId64 " was answered in another way than a plain replay does", offset);
+		broke(sim, "the write at %" PRId64 " was answered in another way than a plain replay does",
+		      offset);
 	free(packed);
 	sim->counts->acknowledged++;
 }
@@ -429,7 +454,8 @@ static void judge_read(struct errand *errand)
 
 	if (errand->call->status.code == STATUS_COMPACTED) {
 		if (request.revision == 0 || request.revision >= compacted)
-			broke(sim, "node %s says that revision %" PRId64 " is compacted", errand->node->label, request.revision);
+			broke(sim, "node %s says that revision %" PRId64 " is compacted",
+			      errand->node->label, request.revision);
 		return;
 	}
 	if (errand->call->status.code != STATUS_OK) {
@@ -438,15 +464,19 @@ static void judge_read(struct errand *errand)
 	}
 	revision = got->header->revision;
 	if (revision > model->revision) {
-		broke(sim, "node %s has answered a read at revision %" PRId64 ", which there is not", errand->node->label, revision);
+		broke(sim, "node %s has answered a read at revision %" PRId64 ", which there is not",
+		      errand->node->label, revision);
 		return;
 	}
 	if (!request.serializable) {
 		sim->counts->reads++;
 		if (revision < errand->floor_revision)
-			broke(sim, "stale read on %s: at revision %" PRId64 " after %" PRId64, errand->node->label, revision, errand->floor_revision);
+			broke(sim, "stale read on %s: at revision %" PRId64 " after %" PRId64,
+			      errand->node->label, revision, errand->floor_revision);
 		if (node_position(errand->node) < errand->floor_offset)
-			broke(sim, "stale read on %s: answered at %" PRId64 ", and %" PRId64 " was acknowledged before it began",
+			broke(sim,
+			      "stale read on %s: answered at %" PRId64 ", and %" PRId64
+			      " was acknowledged before it began",
 			      errand->node->label, node_position(errand->node), errand->floor_offset);
 		if (revision > sim->acked_revision)
 			sim->acked_revision = revision;
@@ -456,9 +486,10 @@ static void judge_read(struct errand *errand)
 	request.revision = request.revision > 0 ? request.revision : revision;
 	model->compact_revision = -1;
 	arena_reset(&sim->oracle.arena);
-	if (model_range(model, &request, &sim->oracle.arena, &wanted) != STATUS_OK || !is_same_range(got, wanted))
-		broke(sim, "node %s has read something else at revision %" PRId64 " than there was", errand->node->label,
-		      request.revision);
+	if (model_range(model, &request, &sim->oracle.arena, &wanted) != STATUS_OK ||
+	    !is_same_range(got, wanted))
+		broke(sim, "node %s has read something else at revision %" PRId64 " than there was",
+		      errand->node->label, request.revision);
 	model->compact_revision = compacted;
 }
 
@@ -466,8 +497,9 @@ static void judge(struct errand *errand)
 {
 	struct sim *sim = errand->sim;
 
-	tell(sim, "node %s: call of kind %d, number %" PRIu64 ", ends with %s%s", errand->node->label, (int)errand->kind, errand->call->sequence,
-	     status_code_name(errand->call->status.code), errand->node->dying ? " as the process does" : "");
+	tell(sim, "node %s: call of kind %d, number %" PRIu64 ", ends with %s%s", errand->node->label,
+	     (int)errand->kind, errand->call->sequence, status_code_name(errand->call->status.code),
+	     errand->node->dying ? " as the process does" : "");
 	unlink_errand(errand);
 	if (errand->node->dying)
 		sim->counts->lost++;
@@ -506,7 +538,10 @@ static Pb__PutRequest *any_put(struct sim *sim, struct node *node, struct arena 
 	put->value = make_bytes(arena, value);
 	put->prev_kv = prng_chance(&sim->prng, 30);
 	if (sim->oracle.model.lease_count > 0 && prng_chance(&sim->prng, 25))
-		put->lease = sim->oracle.model.leases[prng_below(&sim->prng, (unsigned)sim->oracle.model.lease_count)].id;
+		put->lease =
+			sim->oracle.model
+				.leases[prng_below(&sim->prng, (unsigned)sim->oracle.model.lease_count)]
+				.id;
 	return put;
 }
 
@@ -514,7 +549,8 @@ static Pb__PutRequest *any_put(struct sim *sim, struct node *node, struct arena 
 static Pb__TxnRequest *any_swap(struct sim *sim, struct node *node, struct arena *arena)
 {
 	Pb__TxnRequest *txn = make_txn(arena);
-	Pb__Compare *compare = make_compare(arena, "", PB__COMPARE__COMPARE_TARGET__MOD, PB__COMPARE__COMPARE_RESULT__LESS);
+	Pb__Compare *compare = make_compare(arena, "", PB__COMPARE__COMPARE_TARGET__MOD,
+	                                    PB__COMPARE__COMPARE_RESULT__LESS);
 	Pb__PutRequest *put = any_put(sim, node, arena);
 	Pb__DeleteRangeRequest *del = make_delete(arena, "", NULL);
 
@@ -549,7 +585,9 @@ static int64_t any_lease(struct sim *sim)
 	if (sim->oracle.lease_count == 0)
 		return 1;
 	if (prng_chance(&sim->prng, 80) && sim->oracle.model.lease_count > 0)
-		return sim->oracle.model.leases[prng_below(&sim->prng, (unsigned)sim->oracle.model.lease_count)].id;
+		return sim->oracle.model
+		        .leases[prng_below(&sim->prng, (unsigned)sim->oracle.model.lease_count)]
+		        .id;
 	return sim->oracle.leases[prng_below(&sim->prng, (unsigned)sim->oracle.lease_count)].id;
 }
 
@@ -562,7 +600,8 @@ static Pb__LeaseRenew *any_renewal(struct sim *sim, struct arena *arena)
 	return make_renew(arena, ids, 1 + prng_below(&sim->prng, 2));
 }
 
-static const ProtobufCMessage *make_request(struct errand *errand, const char **service, const char **method)
+static const ProtobufCMessage *make_request(struct errand *errand, const char **service,
+                                            const char **method)
 {
 	struct sim *sim = errand->sim;
 	struct node *node = errand->node;
@@ -629,9 +668,15 @@ static void start_errand(struct sim *sim, struct node *node, enum kind kind)
 	const char *service, *method;
 
 	assert(errand != NULL);
-	*errand = (struct errand){.next = sim->errands, .sim = sim, .node = node, .link = node->link, .kind = kind,
-	                          .incarnation = node->engine->incarnation, .began_ms = now_ms(),
-	                          .floor_offset = sim->acked_offset, .floor_revision = sim->acked_revision};
+	*errand = (struct errand){.next = sim->errands,
+	                          .sim = sim,
+	                          .node = node,
+	                          .link = node->link,
+	                          .kind = kind,
+	                          .incarnation = node->engine->incarnation,
+	                          .began_ms = now_ms(),
+	                          .floor_offset = sim->acked_offset,
+	                          .floor_revision = sim->acked_revision};
 	errand->call = call_new(&CALL_OPS, errand, 64 << 20);
 	sim->errands = errand;
 	sim->counts->calls++;
@@ -652,8 +697,9 @@ static void start_errand(struct sim *sim, struct node *node, enum kind kind)
 
 static void be_client(struct sim *sim, struct node *node)
 {
-	static const enum kind KINDS[] = {KIND_PUT, KIND_PUT, KIND_PUT, KIND_PUT, KIND_DELETE, KIND_SWAP, KIND_SWAP, KIND_COMPACT,
-	                                  KIND_GRANT, KIND_RENEW, KIND_RENEW, KIND_RENEW, KIND_REVOKE, KIND_RANGE, KIND_RANGE,
+	static const enum kind KINDS[] = {KIND_PUT,   KIND_PUT,   KIND_PUT,      KIND_PUT,   KIND_DELETE,
+	                                  KIND_SWAP,  KIND_SWAP,  KIND_COMPACT,  KIND_GRANT, KIND_RENEW,
+	                                  KIND_RENEW, KIND_RENEW, KIND_REVOKE,   KIND_RANGE, KIND_RANGE,
 	                                  KIND_RANGE, KIND_RANGE, KIND_OLD_RANGE};
 	enum kind kind = KINDS[prng_below(&sim->prng, sizeof KINDS / sizeof KINDS[0])];
 
@@ -676,7 +722,8 @@ static void begin_outage(struct sim *sim)
 		return;
 	sim->kafka.out = true;
 	sim->out_since_ms = now_ms();
-	sim->out_until_ms = now_ms() + 300 + prng_below(&sim->prng, prng_chance(&sim->prng, 50) ? 2000 : 12000);
+	sim->out_until_ms =
+		now_ms() + 300 + prng_below(&sim->prng, prng_chance(&sim->prng, 50) ? 2000 : 12000);
 	sim->counts->outages++;
 	tell(sim, "Kafka is out");
 }
@@ -700,7 +747,8 @@ static void start_node(struct sim *sim, struct node *node)
 
 static void crash(struct sim *sim, struct node *node)
 {
-	static const enum node_end ENDS[] = {NODE_KILL, NODE_KILL, NODE_KILL, NODE_POWER_CUT, NODE_POWER_CUT, NODE_WIPE, NODE_STOP};
+	static const enum node_end ENDS[] = {NODE_KILL,      NODE_KILL, NODE_KILL, NODE_POWER_CUT,
+	                                     NODE_POWER_CUT, NODE_WIPE, NODE_STOP};
 	enum node_end how = ENDS[prng_below(&sim->prng, sizeof ENDS / sizeof ENDS[0])];
 
 	if (node->phase == NODE_DOWN || node->phase == NODE_REFUSED || is_tainted(sim, node))
@@ -724,7 +772,8 @@ static void elect(struct sim *sim, struct node *node)
 	sim->counts->elections++;
 	for (int i = 0; i < sim->node_count; i++)
 		if (sim->nodes[i].link != NULL)
-			model_link_give_hint(sim->nodes[i].link, &sim->nodes[i] != sim->victim && prng_chance(&sim->prng, 35));
+			model_link_give_hint(sim->nodes[i].link,
+			                     &sim->nodes[i] != sim->victim && prng_chance(&sim->prng, 35));
 	model_link_give_hint(node->link, true);
 	tell(sim, "node %s is to lead", node->label);
 }
@@ -848,10 +897,12 @@ static void note_unnoticed(struct sim *sim, struct node *node)
 {
 	sim->counts->unnoticed++;
 	if (node_position(node) == sim->old_position[index_of(sim, node)])
-		broke(sim, "node %s is where it was, and does not see that the log is another one", node->label);
+		broke(sim, "node %s is where it was, and does not see that the log is another one",
+		      node->label);
 }
 
-/* Whoever has applied what was lost finds out and stops, as may those who read what it wrote; the others agree. */
+/* Whoever has applied what was lost finds out and stops, as may those who read what it wrote; the others
+ * agree. */
 static void check_lost_tail(struct sim *sim)
 {
 	for (int round = 0; round < 1500 && !sim->broken; round++)
@@ -859,10 +910,12 @@ static void check_lost_tail(struct sim *sim)
 	for (int i = 0; i < sim->node_count && !sim->broken; i++) {
 		struct node *node = &sim->nodes[i];
 
-		if (sim->tainted[i] && node->phase != NODE_REFUSED && node->store != NULL && is_still_other(sim, node))
+		if (sim->tainted[i] && node->phase != NODE_REFUSED && node->store != NULL &&
+		    is_still_other(sim, node))
 			note_unnoticed(sim, node);
 		if (node->phase == NODE_REFUSED && node->refused != STATUS_BAD_LOG)
-			broke(sim, "node %s has given up: %s", node->label, status_code_name(node->refused));
+			broke(sim, "node %s has given up: %s", node->label,
+			      status_code_name(node->refused));
 	}
 }
 
@@ -870,7 +923,8 @@ static struct node *any_running(struct sim *sim)
 {
 	struct node *node = &sim->nodes[prng_below(&sim->prng, 3)];
 
-	return node->phase == NODE_RUN && !sim->held[index_of(sim, node)] && node_is_ready(node) ? node : NULL;
+	return node->phase == NODE_RUN && !sim->held[index_of(sim, node)] && node_is_ready(node) ? node
+	                                                                                         : NULL;
 }
 
 /* Its files are tampered with: what it says counts for nothing until it is built anew. */
@@ -918,7 +972,8 @@ static bool lose_tail(struct sim *sim)
 	return true;
 }
 
-static void append_foreign(struct sim *sim, const ProtobufCMessage *request, uint64_t cluster_id, uint64_t sequence)
+static void append_foreign(struct sim *sim, const ProtobufCMessage *request, uint64_t cluster_id,
+                           uint64_t sequence)
 {
 	Pb__Record rec;
 	struct buf packed;
@@ -956,7 +1011,7 @@ static bool recreate(struct sim *sim)
 	sim->scenario_mutes = true;
 	model_kafka_recreate(&sim->kafka);
 	genesis.cluster_id = 4711;
-	genesis.member_name = (char *)(uintptr_t)"foreign";
+	genesis.member_name = (char *)(uintptr_t) "foreign";
 	founding.name = genesis.member_name;
 	founding.number = 1;
 	founding.level = 1;
@@ -1115,12 +1170,14 @@ static void play(struct sim *sim)
 	if (sim->scenario == SCENARIO_PLAIN)
 		return;
 	look_after_victim(sim);
-	if (sim->act == ACT_BEFORE && sim->step > 400 && prng_below(&sim->prng, 100) == 0 && begin_act(sim)) {
+	if (sim->act == ACT_BEFORE && sim->step > 400 && prng_below(&sim->prng, 100) == 0 &&
+	    begin_act(sim)) {
 		sim->act = ACT_GOING;
 		sim->act_step = sim->step;
 	} else if (sim->act == ACT_GOING && sim->scenario == SCENARIO_TWIN_NAME) {
 		end_twin(sim);
-	} else if (sim->act == ACT_GOING && sim->scenario == SCENARIO_UPGRADE && prng_below(&sim->prng, 60) == 0) {
+	} else if (sim->act == ACT_GOING && sim->scenario == SCENARIO_UPGRADE &&
+	           prng_below(&sim->prng, 60) == 0) {
 		let_newer_lead(sim);
 	} else if (sim->act == ACT_GOING && prng_below(&sim->prng, 300) == 0) {
 		if (sim->scenario == SCENARIO_POISON && sim->skip_offset == 0)
@@ -1144,8 +1201,10 @@ static void repair(struct sim *sim)
 		break;
 	case SCENARIO_UPGRADE:
 		for (int i = 0; i < sim->node_count; i++) {
-			if (sim->nodes[i].phase == NODE_REFUSED && sim->nodes[i].refused != STATUS_NEWER_RECORD)
-				broke(sim, "node %s has given up: %s", sim->nodes[i].label, status_code_name(sim->nodes[i].refused));
+			if (sim->nodes[i].phase == NODE_REFUSED &&
+			    sim->nodes[i].refused != STATUS_NEWER_RECORD)
+				broke(sim, "node %s has given up: %s", sim->nodes[i].label,
+				      status_code_name(sim->nodes[i].refused));
 			if (sim->nodes[i].phase == NODE_REFUSED || sim->nodes[i].max_level == 1)
 				node_end(&sim->nodes[i], NODE_STOP);
 			sim->nodes[i].max_level = 2;
@@ -1255,7 +1314,8 @@ static bool is_calm(const struct sim *sim)
 	bool leads = false;
 
 	/* Of a corrupt cluster no lease ends. */
-	if ((sim->oracle.model.lease_count > 0 && !sim->oracle.model.corrupt) || sim->errands != NULL || sim->kafka.limbo.count > 0)
+	if ((sim->oracle.model.lease_count > 0 && !sim->oracle.model.corrupt) || sim->errands != NULL ||
+	    sim->kafka.limbo.count > 0)
 		return false;
 	for (int i = 0; i < sim->node_count; i++) {
 		const struct node *node = &sim->nodes[i];
@@ -1273,13 +1333,15 @@ static void complain(struct sim *sim)
 		struct node *node = &sim->nodes[i];
 
 		if (node->phase == NODE_REFUSED)
-			broke(sim, "at the end node %s has given up: %s", node->label, status_code_name(node->refused));
+			broke(sim, "at the end node %s has given up: %s", node->label,
+			      status_code_name(node->refused));
 		else if (!node_is_ready(node))
-			broke(sim, "at the end node %s is not ready (phase %d)", node->label, (int)node->phase);
+			broke(sim, "at the end node %s is not ready (phase %d)", node->label,
+			      (int)node->phase);
 	}
 	if (sim->errands != NULL)
-		broke(sim, "at the end %zu calls have not ended, the first on %s of kind %d", count_errands(sim, NULL),
-		      sim->errands->node->label, (int)sim->errands->kind);
+		broke(sim, "at the end %zu calls have not ended, the first on %s of kind %d",
+		      count_errands(sim, NULL), sim->errands->node->label, (int)sim->errands->kind);
 	if (sim->oracle.model.lease_count > 0)
 		broke(sim, "at the end lease %" PRId64 " has not ended", sim->oracle.model.leases[0].id);
 	broke(sim, "at the end the cluster does not come to rest");
@@ -1322,7 +1384,8 @@ static void check_refusals(struct sim *sim)
 		struct node *node = &sim->nodes[i];
 
 		if (node->phase == NODE_REFUSED && node->refused != STATUS_BAD_LOG)
-			broke(sim, "node %s has given up: %s", node->label, status_code_name(node->refused));
+			broke(sim, "node %s has given up: %s", node->label,
+			      status_code_name(node->refused));
 		if (node->phase != NODE_REFUSED)
 			note_unnoticed(sim, node);
 	}
@@ -1343,7 +1406,8 @@ static void set_up(struct sim *sim, const char *dir)
 	sim->kafka.on_wait = on_wait;
 	sim->kafka.listener = sim;
 	sim->node_count = 3;
-	sim->scenario = prng_chance(&sim->prng, 55) ? SCENARIO_PLAIN : (enum scenario)prng_below(&sim->prng, SCENARIO_COUNT);
+	sim->scenario = prng_chance(&sim->prng, 55) ? SCENARIO_PLAIN
+	                                            : (enum scenario)prng_below(&sim->prng, SCENARIO_COUNT);
 	for (int i = 0; i < sim->node_count; i++) {
 		struct node *node = &sim->nodes[i];
 

@@ -56,7 +56,8 @@ static struct log *make_log(int64_t records, uint64_t seed)
 		workload_learn(&work, fx.st);
 		request = workload_write(&work, &fx.arena);
 		buf_init(&packed);
-		ck_assert_int_eq(record_pack(make_record(&fx.arena, request), RECORD_LEVEL, &packed), STATUS_OK);
+		ck_assert_int_eq(record_pack(make_record(&fx.arena, request), RECORD_LEVEL, &packed),
+		                 STATUS_OK);
 		ck_assert_int_eq(log_append(log, packed.data, packed.len, 0), STATUS_OK);
 		buf_release(&packed);
 		fixture_apply(&fx, request);
@@ -110,8 +111,9 @@ static enum status_code apply_records(struct run *run, const struct log_record *
 		struct applied applied;
 		Pb__Record *rec;
 
-		ck_assert_int_eq(record_unpack(records[i].data, records[i].len, RECORD_LEVEL, &run->fx.arena, &rec),
-		                 STATUS_OK);
+		ck_assert_int_eq(
+			record_unpack(records[i].data, records[i].len, RECORD_LEVEL, &run->fx.arena, &rec),
+			STATUS_OK);
 		/* Offset 1 of the log comes after genesis. */
 		status = apply(st, rec, records[i].offset + 1, undoable, &run->fx.arena, &applied);
 		if (status == STATUS_OK)
