@@ -353,7 +353,9 @@ static enum status_code check_config(const struct config *config, struct buf *te
 	status = replica_check_properties(config, text);
 	if (status != STATUS_OK)
 		return status;
-	buf_append_text(text, "The configuration is valid. Asking Kafka:\n");
+	/* Kafka may take its time. */
+	puts("The configuration is valid. Asking Kafka:");
+	fflush(stdout);
 	return replica_report(config, text);
 }
 

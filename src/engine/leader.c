@@ -468,7 +468,7 @@ static bool lead(struct leader *leader, int64_t now_ms)
 		return false;
 	}
 	if (!election_holds(engine->cluster.election)) {
-		step_down(leader, now_ms, "the election has chosen another node");
+		step_down(leader, now_ms, "it is not chosen to lead now");
 		return false;
 	}
 	keep_alive(leader, now_ms);

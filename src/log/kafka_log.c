@@ -80,6 +80,8 @@ struct kafka_log {
 
 	size_t delivered; /* by the last poll; the thread's */
 	int poll_ms;      /* for the next; the thread's */
+	int64_t failures, failed_ms; /* appends that failed since it was said, and when that was; the thread's */
+	bool was_up;                 /* as the statistics told; the thread's */
 
 	pthread_t thread;
 	atomic_bool stopping;
@@ -105,13 +107,27 @@ struct kafka_log {
 	pthread_mutex_t read_lock; /* one reader of single records at a time */
 };
 
+/* Very many fail at a time, and for the same reason. */
+static void note_failure(struct kafka_log *log, rd_kafka_resp_err_t err)
+{
+	int64_t now = clock_ms();
+
+	log->failures++;
+	if (log->failed_ms != 0 && now - log->failed_ms < FAILURE_INTERVAL_MS)
+		return;
+	logger_warn("kafka", "appends were not confirmed", LOG_STR("why", rd_kafka_err2str(err)),
+	            LOG_I64("appends", log->failures), LOG_END);
+	log->failed_ms = now;
+	log->failures = 0;
+}
+
 /* Tells what became of a record, and frees it. The thread only. */
 static void finish(struct kafka_log *log, struct entry *entry, rd_kafka_resp_err_t err)
 {
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		metric_observe(METRIC_LOG_APPEND_SECONDS, clock_us() - entry->since_us);
 	else
-		logger_warn("kafka", "append not confirmed", LOG_STR("why", rd_kafka_err2str(err)));
+		note_failure(log, err);
 	kafka_note_refusal(log->kafka, err);
 	if (log->base.done != NULL)
 		log->base.done(log->base.done_arg, entry->tag,
@@ -369,10 +385,10 @@ static void go_on(struct kafka_log *log, const rd_kafka_t *polled)
 /* Whether a broker has answered lately, by librdkafka's statistics. The thread's. */
 static void note_brokers(void *owner, const char *json)
 {
+	struct kafka_log *log = owner;
 	const char *broker = json;
 	bool up = false;
 
-	(void)owner;
 	while (!up && (broker = strstr(broker, "\"state\":\"UP\"")) != NULL) {
 		const char *idle = strstr(broker, "\"rxidle\":");
 		long long us = idle != NULL ? strtoll(idle + strlen("\"rxidle\":"), NULL, 10) : -1;
@@ -381,6 +397,13 @@ static void note_brokers(void *owner, const char *json)
 		broker++;
 	}
 	metric_set(METRIC_KAFKA_UP, up);
+	if (up == log->was_up)
+		return;
+	log->was_up = up;
+	if (up)
+		logger_info("kafka", "Kafka answers", LOG_END);
+	else
+		logger_warn("kafka", "Kafka does not answer: nothing can be written until it does", LOG_END);
 }
 
 static void note_end(struct kafka_log *log)

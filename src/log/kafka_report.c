@@ -25,6 +25,7 @@
 enum {
 	EVENT_SLICE_MS = 100,
 	ERRSTR_BYTES = 512,
+	LIMIT_MS = 15000, /* a person waits for each answer */
 };
 
 struct report {
@@ -32,6 +33,11 @@ struct report {
 	struct buf *out;
 	bool bad;
 };
+
+static int64_t limit_ms(const struct kafka *kafka)
+{
+	return kafka->options.timeout_ms < LIMIT_MS ? kafka->options.timeout_ms : LIMIT_MS;
+}
 
 static void say(struct report *report, bool good, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -50,7 +56,7 @@ static void say(struct report *report, bool good, const char *format, ...)
 
 static int64_t new_deadline(const struct report *report)
 {
-	return clock_ms() + report->kafka->options.timeout_ms;
+	return clock_ms() + limit_ms(report->kafka);
 }
 
 /* A handle for a trial, with one setting more; NULL was said. */
@@ -294,7 +300,7 @@ static void try_transaction(struct report *report)
 	free(id);
 	if (rk == NULL)
 		return;
-	error = rd_kafka_init_transactions(rk, (int)kafka->options.timeout_ms);
+	error = rd_kafka_init_transactions(rk, (int)limit_ms(kafka));
 	if (error == NULL) {
 		say(report, true, "Write and Describe on transactional ids %s*", kafka->options.prefix);
 	} else {

@@ -5,6 +5,7 @@
  * is a transcript:
  *
  *     take_office take barrier read      a term is claimed and the office taken
+ *     barrier                            before a checkpoint: the position is to be written
  *     begin hash_ask put                 a checkpoint: now the votes are waited for
  *     put commit covered                 the marker: it is in the tables
  */
@@ -466,6 +467,15 @@ static void vote(struct node *node, uint64_t member, bool agrees)
 	follow(node);
 }
 
+/* A checkpoint that is asked for is begun, and no more. */
+static void begin_checkpoint(struct node *node)
+{
+	ask_for_checkpoint(node);
+	turn(node);
+	follow(node);
+	turn(node);
+}
+
 /* A checkpoint that is asked for, and on which another node votes as it should. */
 static void ask_and_vote(struct node *node)
 {
@@ -681,7 +691,7 @@ START_TEST(a_checkpoint_is_written_and_told_of)
 	put_other(&node, "a");
 	ask_for_checkpoint(&node);
 	settle(&node);
-	check_transcript(&node, "begin hash_ask put");
+	check_transcript(&node, "barrier begin hash_ask put");
 	ck_assert_uint_eq(node.marker.len, 0);
 	vote(&node, OTHER, true);
 	settle(&node);
@@ -711,17 +721,17 @@ START_TEST(checkpoints_are_due_by_time_if_anything_was_applied)
 	check_transcript(&node, "");
 	node.now_ms++;
 	settle(&node);
-	check_transcript(&node, "begin hash_ask put");
+	check_transcript(&node, "barrier begin hash_ask put");
 	vote(&node, OTHER, true);
 	settle(&node);
 	check_transcript(&node, "put commit covered");
 	put_other(&node, "b");
 	node.now_ms += INTERVAL_MS;
 	settle(&node);
-	check_transcript(&node, "begin hash_ask put");
+	check_transcript(&node, "barrier begin hash_ask put");
 	vote(&node, OTHER, true);
 	settle(&node);
-	check_transcript(&node, "put commit covered");
+	check_transcript(&node, "put commit covered trim");
 	node_stop(&node);
 }
 END_TEST
@@ -738,10 +748,54 @@ START_TEST(checkpoints_are_due_by_bytes)
 	settle(&node);
 	vote(&node, OTHER, true);
 	settle(&node);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	check_transcript(&node, "barrier begin hash_ask put commit covered");
 	put_other(&node, "a");
 	settle(&node);
 	check_transcript(&node, "");
+	node_stop(&node);
+}
+END_TEST
+
+/* Keep-alives and barriers alone are not worth a write, and differ in batches from node to node. */
+START_TEST(a_checkpoint_holds_all_that_was_applied_before_it)
+{
+	struct node node;
+	int64_t id = 1, applied;
+
+	node_lead(&node);
+	join_other(&node, OTHER);
+	propose_other(&node, OTHER, &make_grant(&node.arena, 1, 60)->base);
+	follow(&node);
+	for (int i = 0; i < 3; i++) {
+		propose_other(&node, OTHER, &make_renew(&node.arena, &id, 1)->base);
+		follow(&node);
+	}
+	applied = atomic_load(&node.engine->applied_offset);
+	ck_assert_int_lt(node.store->written_offset, applied);
+	ask_and_vote(&node);
+	check_transcript(&node, "barrier begin hash_ask put commit covered");
+	ck_assert_int_gt(marker_offset(&node), applied);
+	node_stop(&node);
+}
+END_TEST
+
+/* The barrier got lost, and the newest marker is of what is not written here. */
+START_TEST(a_marker_that_would_be_older_than_the_newest_is_not_written)
+{
+	Pb__Marker marker = PB__MARKER__INIT;
+	struct node node;
+
+	node_start(&node);
+	marker.offset = 1000;
+	wire_pack(&marker.base, &node.marker);
+	node.holds = true;
+	settle(&node);
+	check_transcript(&node, "take_office take barrier read covered");
+	ask_for_checkpoint(&node);
+	settle(&node);
+	check_transcript(&node, "barrier begin abort");
+	ck_assert(!leads(&node));
+	ck_assert_int_eq(marker_offset(&node), 1000);
 	node_stop(&node);
 }
 END_TEST
@@ -752,11 +806,11 @@ static const struct {
 	enum status_code status;
 	const char *transcript;
 } FAILURES[] = {
-	{"begin", STATUS_FENCED, "begin"},
-	{"put", STATUS_FENCED, "begin hash_ask put abort"},
-	{"put", STATUS_NO_KAFKA, "begin hash_ask put abort"},
-	{"commit", STATUS_FENCED, "begin hash_ask put commit abort"},
-	{"commit", STATUS_TIMEOUT, "begin hash_ask put commit abort"},
+	{"begin", STATUS_FENCED, "barrier begin"},
+	{"put", STATUS_FENCED, "barrier begin hash_ask put abort"},
+	{"put", STATUS_NO_KAFKA, "barrier begin hash_ask put abort"},
+	{"commit", STATUS_FENCED, "barrier begin hash_ask put commit abort"},
+	{"commit", STATUS_TIMEOUT, "barrier begin hash_ask put commit abort"},
 };
 
 START_TEST(a_checkpoint_that_fails_is_not_told_of)
@@ -777,7 +831,7 @@ START_TEST(a_checkpoint_that_fails_is_not_told_of)
 	check_transcript(&node, "take barrier read"); /* it owns the term still */
 	ck_assert(leads(&node));
 	ask_and_vote(&node);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	check_transcript(&node, "barrier begin hash_ask put commit covered");
 	node_stop(&node);
 }
 END_TEST
@@ -793,7 +847,7 @@ START_TEST(a_commit_that_took_effect_unknown_is_told_of_later)
 	node.commits_all_the_same = true;
 	fail_table(&node, "commit", STATUS_TIMEOUT);
 	ask_and_vote(&node);
-	check_transcript(&node, "begin hash_ask put commit abort");
+	check_transcript(&node, "barrier begin hash_ask put commit abort");
 	fail_table(&node, NULL, STATUS_OK);
 	node.now_ms += RETRY_MS;
 	settle(&node);
@@ -838,7 +892,7 @@ START_TEST(an_older_marker_than_the_log_tells_of_gives_no_office)
 	join_other(&node, OTHER);
 	put_other(&node, "a");
 	ask_and_vote(&node);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	check_transcript(&node, "barrier begin hash_ask put commit covered");
 	node.holds = false;
 	turn(&node);
 	ck_assert(!leads(&node));
@@ -892,12 +946,11 @@ START_TEST(another_term_ends_a_checkpoint)
 	node_lead(&node);
 	join_other(&node, OTHER);
 	put_other(&node, "a");
-	ask_for_checkpoint(&node);
-	turn(&node); /* begun */
+	begin_checkpoint(&node);
 	take_office_other(&node, 3);
 	follow(&node);
 	turn(&node);
-	check_transcript(&node, "begin hash_ask abort");
+	check_transcript(&node, "barrier begin hash_ask abort");
 	ck_assert(!leads(&node));
 	ck_assert_uint_eq(node.marker.len, 0);
 	node_stop(&node);
@@ -911,14 +964,12 @@ START_TEST(without_the_hint_there_is_no_office)
 	node_lead(&node);
 	join_other(&node, OTHER);
 	put_other(&node, "a");
-	if (_i == 1) {
-		ask_for_checkpoint(&node);
-		turn(&node);
-	}
+	if (_i == 1)
+		begin_checkpoint(&node);
 	node.holds = false;
 	turn(&node);
 	ck_assert(!leads(&node));
-	check_transcript(&node, _i == 1 ? "begin hash_ask abort" : "");
+	check_transcript(&node, _i == 1 ? "barrier begin hash_ask abort" : "");
 	node.now_ms += INTERVAL_MS;
 	settle(&node);
 	check_transcript(&node, "");
@@ -982,9 +1033,8 @@ START_TEST(a_stop_in_a_checkpoint_leaves_nothing)
 	node_lead(&node);
 	join_other(&node, OTHER);
 	put_other(&node, "a");
-	ask_for_checkpoint(&node);
-	turn(&node);
-	check_transcript(&node, "begin hash_ask");
+	begin_checkpoint(&node);
+	check_transcript(&node, "barrier begin hash_ask");
 	node_stop(&node);
 }
 END_TEST
@@ -1012,18 +1062,18 @@ START_TEST(the_log_is_cut_below_the_last_but_one_that_another_confirmed)
 	node_lead(&node);
 	join_other(&node, OTHER);
 	write_checkpoint(&node, true);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	check_transcript(&node, "barrier begin hash_ask put commit covered");
 	first = marker_offset(&node);
 	write_checkpoint(&node, true);
-	check_transcript(&node, "begin hash_ask put commit covered trim");
+	check_transcript(&node, "barrier begin hash_ask put commit covered trim");
 	ck_assert_int_eq(node.trimmed, first + 1);
 	second = marker_offset(&node);
 	write_checkpoint(&node, false);
-	check_transcript(&node, "begin hash_ask put commit covered trim");
+	check_transcript(&node, "barrier begin hash_ask put commit covered trim");
 	ck_assert_int_eq(node.trimmed, second + 1);
 	/* Nobody has voted on the third. */
 	write_checkpoint(&node, true);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	check_transcript(&node, "barrier begin hash_ask put commit covered");
 	ck_assert_int_eq(node.trimmed, second + 1);
 	node_stop(&node);
 }
@@ -1037,16 +1087,15 @@ START_TEST(votes_that_come_while_the_rows_are_written_count)
 	node_lead(&node);
 	join_other(&node, OTHER);
 	put_other(&node, "a");
-	ask_for_checkpoint(&node);
-	turn(&node); /* begun */
+	begin_checkpoint(&node);
 	follow(&node);
 	vote(&node, OTHER, true);
 	node.now_ms += 2 * VOTES_MS; /* it takes its time */
 	settle(&node);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	check_transcript(&node, "barrier begin hash_ask put commit covered");
 	first = marker_offset(&node);
 	write_checkpoint(&node, true);
-	check_transcript(&node, "begin hash_ask put commit covered trim");
+	check_transcript(&node, "barrier begin hash_ask put commit covered trim");
 	ck_assert_int_eq(node.trimmed, first + 1);
 	node_stop(&node);
 }
@@ -1061,7 +1110,7 @@ START_TEST(an_answer_is_waited_for_no_longer_than_a_while)
 	put_other(&node, "a");
 	ask_for_checkpoint(&node);
 	settle(&node);
-	check_transcript(&node, "begin hash_ask put");
+	check_transcript(&node, "barrier begin hash_ask put");
 	node.now_ms += VOTES_MS - 1;
 	settle(&node);
 	check_transcript(&node, "");
@@ -1085,7 +1134,7 @@ START_TEST(a_new_leader_cuts_nothing_before_its_second_checkpoint)
 	settle(&node);
 	check_transcript(&node, "take_office take barrier read covered");
 	write_checkpoint(&node, true);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	check_transcript(&node, "barrier begin hash_ask put commit covered");
 	ck_assert_int_eq(node.trimmed, 0);
 	node_stop(&node);
 }
@@ -1099,11 +1148,11 @@ START_TEST(a_single_node_needs_no_confirmation)
 	node_lead(&node);
 	ask_for_checkpoint(&node);
 	settle(&node);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	check_transcript(&node, "barrier begin hash_ask put commit covered");
 	first = marker_offset(&node);
 	ask_for_checkpoint(&node);
 	settle(&node);
-	check_transcript(&node, "begin hash_ask put commit covered trim");
+	check_transcript(&node, "barrier begin hash_ask put commit covered trim");
 	ck_assert_int_eq(node.trimmed, first + 1);
 	node_stop(&node);
 }
@@ -1133,7 +1182,7 @@ START_TEST(a_dissenting_vote_leads_to_a_verdict)
 	put_other(&node, "a");
 	ask_for_checkpoint(&node);
 	settle(&node);
-	check_transcript(&node, "begin hash_ask put");
+	check_transcript(&node, "barrier begin hash_ask put");
 	ask = newest(&node, PB__RECORD__REQUEST_HASH_ASK)->hash_ask;
 	vote(&node, OTHER, false);
 	if (DISSENTS[_i].third_votes)
@@ -1167,7 +1216,7 @@ START_TEST(a_late_dissent_leads_to_a_verdict)
 	join_other(&node, OTHER);
 	join_other(&node, THIRD);
 	write_checkpoint(&node, true);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	check_transcript(&node, "barrier begin hash_ask put commit covered");
 	vote(&node, THIRD, false);
 	turn(&node);
 	check_transcript(&node, "");
@@ -1189,7 +1238,7 @@ START_TEST(votes_that_agree_need_no_verdict)
 	join_other(&node, OTHER);
 	join_other(&node, THIRD);
 	write_checkpoint(&node, true);
-	check_transcript(&node, "begin hash_ask put commit covered");
+	check_transcript(&node, "barrier begin hash_ask put commit covered");
 	vote(&node, THIRD, true);
 	node.now_ms += VOTES_MS;
 	turn(&node);
@@ -1211,7 +1260,7 @@ START_TEST(a_checkpoint_of_what_the_log_has_lost_is_not_committed)
 	else
 		node.reads_another = true;
 	ask_and_vote(&node);
-	check_transcript(&node, "begin hash_ask put abort");
+	check_transcript(&node, "barrier begin hash_ask put abort");
 	ck_assert_uint_eq(node.marker.len, 0);
 	ck_assert(!leads(&node));
 	ck_assert(atomic_load(&node.engine->check_requested));
@@ -1277,6 +1326,8 @@ static void add_duties(TCase *tcase)
 	tcase_add_test(tcase, a_checkpoint_is_written_and_told_of);
 	tcase_add_test(tcase, checkpoints_are_due_by_time_if_anything_was_applied);
 	tcase_add_test(tcase, checkpoints_are_due_by_bytes);
+	tcase_add_test(tcase, a_checkpoint_holds_all_that_was_applied_before_it);
+	tcase_add_test(tcase, a_marker_that_would_be_older_than_the_newest_is_not_written);
 	tcase_add_loop_test(tcase, a_checkpoint_that_fails_is_not_told_of, 0,
 	                    sizeof FAILURES / sizeof *FAILURES);
 	tcase_add_test(tcase, a_commit_that_took_effect_unknown_is_told_of_later);
