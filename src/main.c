@@ -39,6 +39,7 @@ enum {
 	LARGE_BLOCK_BYTES = 256 << 10,
 	MIN_OPEN_FILES = 64, /* the database, two event loops, and a few clients */
 	EXIT_USAGE = 2,
+	CLOSING_LIMIT_SEC = 20,
 	READY_POLL_MS = 5,
 };
 
@@ -51,6 +52,7 @@ struct server {
 	struct log *log;
 	struct engine *engine;
 	struct http *http;
+	bool had_started;
 };
 
 /* What signals ask for; the process has one server. */
@@ -60,6 +62,38 @@ static struct {
 	_Atomic bool checkpoint;
 	sem_t event; /* something was asked for, or the engine has given up */
 } asked;
+
+/* librdkafka 2.0.2 does not always end when it is told to. Nothing depends on it any more then. */
+static struct {
+	_Atomic unsigned turn; /* odd: it is being closed */
+	_Atomic int status;    /* of the process, if it does not end */
+} closing;
+
+static void *watch_closing(void *arg)
+{
+	unsigned turn = (unsigned)(uintptr_t)arg;
+
+	sleep(CLOSING_LIMIT_SEC);
+	if (atomic_load(&closing.turn) != turn)
+		return NULL;
+	logger_warn("main", "Kafka's client does not end; the process ends without it", LOG_END);
+	_exit(atomic_load(&closing.status));
+}
+
+static void begin_closing(int status)
+{
+	pthread_t watcher;
+	unsigned turn = atomic_fetch_add(&closing.turn, 1) + 1;
+
+	atomic_store(&closing.status, status);
+	if (pthread_create(&watcher, NULL, watch_closing, (void *)(uintptr_t)turn) == 0)
+		pthread_detach(watcher);
+}
+
+static void end_closing(void)
+{
+	atomic_fetch_add(&closing.turn, 1);
+}
 
 /* What an operator can do about a start that failed, by how it failed. The
  * texts of status.h are for clients, whom such a failure never reaches. The exit
@@ -103,14 +137,26 @@ static const struct start_failure START_FAILURES[] = {
          "look at the limits of threads and open files"},
 };
 
-/* Logs it and returns the exit status. */
-static int explain_failure(enum status_code status)
+static const struct start_failure *find_failure(enum status_code status)
 {
 	const struct start_failure *failure = START_FAILURES;
 
 	while (failure->status != status && failure->status != STATUS_INTERNAL)
 		failure++;
-	logger_error("main", "cannot start", LOG_STR("error", failure->error),
+	return failure;
+}
+
+static int exit_status(enum status_code status)
+{
+	return asked.stop || status == STATUS_OK ? EXIT_SUCCESS : find_failure(status)->exit;
+}
+
+/* Logs it and returns the exit status. */
+static int explain_failure(enum status_code status, bool had_started)
+{
+	const struct start_failure *failure = find_failure(status);
+
+	logger_error("main", had_started ? "cannot go on" : "cannot start", LOG_STR("error", failure->error),
 	             LOG_STR("advice", failure->advice), LOG_END);
 	return failure->exit;
 }
@@ -198,7 +244,7 @@ static enum status_code start_replica(struct server *server, bool discard)
 /* In the reverse order of start, but for the engine's drain: it lets those go
  * who wait for a lock, and the edge waits for their answers. Parts that did not
  * start are NULL. */
-static void stop(struct server *server)
+static void stop(struct server *server, int exit_status)
 {
 	if (server->engine != NULL)
 		engine_drain(server->engine);
@@ -208,8 +254,11 @@ static void stop(struct server *server)
 	listen_set_free(server->listeners);
 	if (server->engine != NULL)
 		engine_stop(server->engine);
-	if (server->replica != NULL)
+	if (server->replica != NULL) {
+		begin_closing(exit_status);
 		replica_unload(server->replica);
+		end_closing();
+	}
 	log_close(server->log);
 	store_close(server->store);
 	server->http = NULL;
@@ -309,12 +358,15 @@ static enum status_code run_server(struct server *server)
 		status =
 			under_kafka ? start_replica(server, status == STATUS_CORRUPT) : start_alone(server);
 		if (status == STATUS_OK) {
+			server->had_started = true;
 			announce(server);
 			status = serve(server);
 		}
-		stop(server);
+		stop(server, exit_status(status));
 	} while (is_to_be_loaded_anew(status) && !asked.stop);
+	begin_closing(exit_status(status));
 	replica_close(server->replica);
+	end_closing();
 	return status;
 }
 
@@ -329,13 +381,13 @@ static int run(const struct config *config)
 	keep_memory_small();
 	block_signals();
 	if (pthread_create(&watcher, NULL, watch_signals, NULL) != 0)
-		return explain_failure(STATUS_INTERNAL);
+		return explain_failure(STATUS_INTERNAL, false);
 	pthread_detach(watcher);
 	status = check_open_files();
 	if (status == STATUS_OK)
 		status = run_server(&server);
 	if (status != STATUS_OK && !asked.stop)
-		return explain_failure(status);
+		return explain_failure(status, server.had_started);
 	logger_info("main", "stopped", LOG_END);
 	return EXIT_SUCCESS;
 }

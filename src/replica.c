@@ -301,13 +301,14 @@ enum status_code replica_join(struct replica *replica, void (*give_up)(void *arg
 
 void replica_unload(struct replica *replica)
 {
-	election_close(replica->election);
-	replica->election = NULL;
-	attempt_close();
-	log_close(replica->log);
-	replica->log = NULL;
+	/* The store first: librdkafka may take its time, or not end at all. */
 	store_close(replica->store);
 	replica->store = NULL;
+	attempt_close();
+	election_close(replica->election);
+	replica->election = NULL;
+	log_close(replica->log);
+	replica->log = NULL;
 }
 
 void replica_close(struct replica *replica)

@@ -28,6 +28,7 @@
 #include "log/kafka_internal.h"
 
 enum {
+	FAILURE_INTERVAL_MS = 10000, /* between two lines about appends that failed */
 	POLL_MAX = 1024,
 	TICK_MS = 100,       /* of the log's thread, when nothing is delivered */
 	GATHER_RECORDS = 16, /* fewer at a time are not worth a delay */
