@@ -627,7 +627,10 @@ bool applier_turn(struct engine *engine, int timeout_ms)
 
 static bool has_to_end(const struct applier *applier)
 {
-	return atomic_load(&applier->engine->stopping) && (applier->count == 0 || applier->again);
+	const struct engine *engine = applier->engine;
+
+	/* A shared log never ends; what is not applied now is read again at the next start. */
+	return atomic_load(&engine->stopping) && (engine->shared || applier->count == 0);
 }
 
 static void *run(void *arg)

@@ -94,12 +94,12 @@ static enum status_code start_cluster(struct engine *engine)
 
 	if (status == STATUS_OK)
 		status = entry_new(engine, &engine->entry);
+	if (status == STATUS_OK && engine->config->read_barrier == CONFIG_BARRIER_WATERMARK)
+		status = watermark_start(engine);
 	if (status == STATUS_OK)
 		status = applier_start(engine);
 	if (status == STATUS_OK)
 		status = guard_start(engine);
-	if (status == STATUS_OK && engine->config->read_barrier == CONFIG_BARRIER_WATERMARK)
-		status = watermark_start(engine);
 	if (status == STATUS_OK)
 		status = leader_start(engine);
 	return status;
@@ -184,9 +184,12 @@ void engine_stop(struct engine *engine)
 	atomic_store(&engine->stopping, true);
 	guard_stop(engine);
 	housekeeper_stop(engine);
-	watermark_stop(engine);
 	read_stop_threads(engine);
 	applier_stop(engine);
+	watermark_stop(engine);
+	/* The log may still have records on their way for which nobody waits. */
+	log_listen(engine->log, NULL, NULL);
+	leader_free(engine);
 	entry_free(engine->entry);
 	votes_free(engine->votes);
 	lessor_free(engine->lessor);

@@ -340,6 +340,9 @@ void entry_turn(struct entry *entry);
 enum status_code leader_start(struct engine *engine);
 void leader_stop(struct engine *engine);
 
+/* When none of its records is on its way any more. */
+void leader_free(struct engine *engine);
+
 /* One turn of the leader's work, which may block where the tables do. Returns
  * whether there is more to do at once. For an engine without threads. */
 bool leader_turn(struct leader *leader, int64_t now_ms);

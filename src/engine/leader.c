@@ -574,14 +574,20 @@ void leader_stop(struct engine *engine)
 {
 	struct leader *leader = engine->leader;
 
+	if (leader == NULL || !leader->started)
+		return;
+	tables_interrupt(engine->cluster.tables, true);
+	pthread_join(leader->thread, NULL);
+	tables_interrupt(engine->cluster.tables, false);
+	leader->started = false;
+}
+
+void leader_free(struct engine *engine)
+{
+	struct leader *leader = engine->leader;
+
 	if (leader == NULL)
 		return;
-	if (engine->cluster.tables != NULL)
-		tables_interrupt(engine->cluster.tables, true);
-	if (leader->started)
-		pthread_join(leader->thread, NULL);
-	if (engine->cluster.tables != NULL)
-		tables_interrupt(engine->cluster.tables, false);
 	if (leader->stage == STAGE_CHECKPOINT)
 		checkpoint_release(&leader->checkpoint);
 	marker_release(&leader->newest);

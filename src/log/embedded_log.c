@@ -149,6 +149,7 @@ static void close_log(struct log *base)
 	free_entries(log->head);
 	pthread_cond_destroy(&log->filled);
 	pthread_mutex_destroy(&log->lock);
+	log_release(base);
 	free(log);
 }
 
@@ -168,7 +169,7 @@ enum status_code embedded_log_open(int64_t applied, size_t max_queued_bytes, str
 
 	if (log == NULL)
 		return STATUS_NO_MEMORY;
-	log->base.ops = &log_embedded;
+	log_init(&log->base, &log_embedded);
 	log->tail = &log->head;
 	log->max_queued_bytes = max_queued_bytes;
 	log->last_offset = applied;

@@ -130,9 +130,7 @@ static void finish(struct kafka_log *log, struct entry *entry, rd_kafka_resp_err
 	else
 		note_failure(log, err);
 	kafka_note_refusal(log->kafka, err);
-	if (log->base.done != NULL)
-		log->base.done(log->base.done_arg, entry->tag,
-		               err == RD_KAFKA_RESP_ERR_NO_ERROR ? STATUS_OK : STATUS_TIMEOUT);
+	log_tell(&log->base, entry->tag, err == RD_KAFKA_RESP_ERR_NO_ERROR ? STATUS_OK : STATUS_TIMEOUT);
 	free(entry);
 }
 
@@ -733,6 +731,7 @@ static void free_log(struct kafka_log *log)
 		rd_kafka_queue_destroy(log->trimmed);
 	pthread_mutex_destroy(&log->append_lock);
 	pthread_mutex_destroy(&log->read_lock);
+	log_release(&log->base);
 	free(log);
 }
 
@@ -784,7 +783,7 @@ enum status_code kafka_log_open(struct kafka *kafka, int64_t after, struct log *
 
 	if (log == NULL)
 		return STATUS_NO_MEMORY;
-	log->base.ops = &log_kafka;
+	log_init(&log->base, &log_kafka);
 	log->kafka = kafka;
 	log->append_client = (struct kafka_client){.kafka = kafka, .owner = log};
 	log->follow_client = (struct kafka_client){.kafka = kafka, .owner = log, .stats = note_brokers};

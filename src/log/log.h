@@ -15,6 +15,7 @@
 #ifndef KETA_LOG_H
 #define KETA_LOG_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -52,20 +53,47 @@ struct log_ops {
 /* An implementation's struct starts with this. */
 struct log {
 	const struct log_ops *ops;
+	pthread_mutex_t done_lock; /* held while somebody is told */
 	log_done_fn *done;
 	void *done_arg;
 };
+
+/* For implementations: the start of their struct, and its end. */
+static inline void log_init(struct log *log, const struct log_ops *ops)
+{
+	log->ops = ops;
+	pthread_mutex_init(&log->done_lock, NULL);
+	log->done = NULL;
+	log->done_arg = NULL;
+}
+
+static inline void log_release(struct log *log)
+{
+	pthread_mutex_destroy(&log->done_lock);
+}
+
+/* For implementations: says what became of an append. */
+static inline void log_tell(struct log *log, uint64_t tag, enum status_code status)
+{
+	pthread_mutex_lock(&log->done_lock);
+	if (log->done != NULL)
+		log->done(log->done_arg, tag, status);
+	pthread_mutex_unlock(&log->done_lock);
+}
 
 static inline bool log_is_shared(const struct log *log)
 {
 	return log->ops->shared;
 }
 
-/* Who is told what became of appends. Before the first append. */
+/* Who is told what became of appends. Before the first append; NULL when nobody is to be told any
+ * more: once this returns nobody is. Not from 'done'. */
 static inline void log_listen(struct log *log, log_done_fn *done, void *arg)
 {
+	pthread_mutex_lock(&log->done_lock);
 	log->done = done;
 	log->done_arg = arg;
+	pthread_mutex_unlock(&log->done_lock);
 }
 
 /* Adds a record; the bytes are copied. Anything but OK means that it was not

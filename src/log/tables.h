@@ -103,10 +103,10 @@ static inline enum status_code tables_read(struct tables *tables, enum table tab
 }
 
 /* While it is on, calls that wait for others end within about a second, with
- * STATUS_NO_KAFKA or STATUS_TIMEOUT: for a stop. Any thread. */
+ * STATUS_NO_KAFKA or STATUS_TIMEOUT: for a stop. Any thread; NULL is fine. */
 static inline void tables_interrupt(struct tables *tables, bool on)
 {
-	if (tables->ops->interrupt != NULL)
+	if (tables != NULL && tables->ops->interrupt != NULL)
 		tables->ops->interrupt(tables, on);
 }
 

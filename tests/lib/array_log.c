@@ -74,6 +74,7 @@ static void close_log(struct log *base)
 	for (size_t i = 0; i < log->count; i++)
 		free(log->entries[i].data);
 	free(log->entries);
+	log_release(base);
 	free(log);
 }
 
@@ -92,7 +93,7 @@ struct log *array_log_new(void)
 
 	if (log == NULL)
 		return NULL;
-	log->base.ops = &LOG_ARRAY;
+	log_init(&log->base, &LOG_ARRAY);
 	return &log->base;
 }
 

@@ -23,8 +23,8 @@ static void confirm(struct held_log *log)
 {
 	uint64_t last = atomic_load(&log->last_tag);
 
-	while (log->base.done != NULL && log->confirmed_tag < last)
-		log->base.done(log->base.done_arg, ++log->confirmed_tag, STATUS_OK);
+	while (log->confirmed_tag < last)
+		log_tell(&log->base, ++log->confirmed_tag, STATUS_OK);
 }
 
 static enum status_code held_poll(struct log *base, struct log_record *records, size_t max, size_t *count,
@@ -70,6 +70,7 @@ static void held_close(struct log *base)
 	struct held_log *log = (struct held_log *)base;
 
 	log_close(log->inner);
+	log_release(base);
 	free(log);
 }
 
@@ -99,7 +100,7 @@ static struct held_log *open_log(const struct log_ops *ops, int64_t applied)
 	struct held_log *log = calloc(1, sizeof *log);
 
 	ck_assert_ptr_nonnull(log);
-	log->base.ops = ops;
+	log_init(&log->base, ops);
 	log->applied = applied;
 	ck_assert_int_eq(embedded_log_open(applied, QUEUE_BYTES, &log->inner), STATUS_OK);
 	return log;
