@@ -39,7 +39,7 @@ enum {
 	LARGE_BLOCK_BYTES = 256 << 10,
 	MIN_OPEN_FILES = 64, /* the database, two event loops, and a few clients */
 	EXIT_USAGE = 2,
-	CLOSING_LIMIT_SEC = 20,
+	CLOSING_LIMIT_SEC = 10,
 	READY_POLL_MS = 5,
 };
 
@@ -156,8 +156,8 @@ static int explain_failure(enum status_code status, bool had_started)
 {
 	const struct start_failure *failure = find_failure(status);
 
-	logger_error("main", had_started ? "cannot go on" : "cannot start", LOG_STR("error", failure->error),
-	             LOG_STR("advice", failure->advice), LOG_END);
+	logger_error("main", had_started ? "cannot go on" : "cannot start",
+	             LOG_STR("error", failure->error), LOG_STR("advice", failure->advice), LOG_END);
 	return failure->exit;
 }
 

@@ -15,6 +15,7 @@
 #include "engine/boot.h"
 #include "engine/engine.h"
 #include "log/kafka.h"
+#include "state/data_dir.h"
 #include "state/store.h"
 
 enum {
@@ -234,16 +235,23 @@ static enum status_code rebuild(struct replica *replica)
 
 enum status_code replica_load(struct replica *replica, bool discard)
 {
-	enum status_code status = look(replica, discard);
+	const char *dir = replica->config->data_dir;
+	enum status_code status = STATUS_OK;
 
+	if (discard)
+		status = data_dir_note_discard(dir);
+	if (status == STATUS_OK)
+		status = look(replica, discard || data_dir_is_discarded(dir));
 	while (status == STATUS_OK && replica->boot.rebuild) {
 		status = rebuild(replica);
 		replica_unload(replica);
 		if (status == STATUS_OK)
+			status = data_dir_forget_discard(dir);
+		if (status == STATUS_OK)
 			status = look(replica, false);
 	}
 	if (status == STATUS_OK)
-		status = attempt_open(replica->config->data_dir, &replica->poison_offset);
+		status = attempt_open(dir, &replica->poison_offset);
 	return status;
 }
 

@@ -81,8 +81,9 @@ struct kafka_log {
 
 	size_t delivered; /* by the last poll; the thread's */
 	int poll_ms;      /* for the next; the thread's */
-	int64_t failures, failed_ms; /* appends that failed since it was said, and when that was; the thread's */
-	bool was_up;                 /* as the statistics told; the thread's */
+	int64_t failures,
+		failed_ms; /* appends that failed since it was said, and when that was; the thread's */
+	bool was_up;       /* as the statistics told; the thread's */
 
 	pthread_t thread;
 	atomic_bool stopping;
@@ -402,7 +403,8 @@ static void note_brokers(void *owner, const char *json)
 	if (up)
 		logger_info("kafka", "Kafka answers", LOG_END);
 	else
-		logger_warn("kafka", "Kafka does not answer: nothing can be written until it does", LOG_END);
+		logger_warn("kafka", "Kafka does not answer: nothing can be written until it does",
+		            LOG_END);
 }
 
 static void note_end(struct kafka_log *log)

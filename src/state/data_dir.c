@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,7 +64,8 @@ enum status_code data_dir_make(const char *dir)
 		int error = errno;
 
 		if (stat(dir, &info) != 0 && error == ENOENT)
-			return refuse("cannot create the data directory: its parent must exist", dir, error);
+			return refuse("cannot create the data directory: its parent must exist", dir,
+			              error);
 		if (stat(dir, &info) != 0)
 			return refuse("cannot create the data directory", dir, error);
 		if (!S_ISDIR(info.st_mode))
@@ -100,4 +102,52 @@ enum status_code data_dir_check_file(const char *path)
 	if (access(path, R_OK | W_OK) != 0)
 		return refuse("cannot open the database", path, errno);
 	return STATUS_OK;
+}
+
+static void discard_path(const char *dir, char *path, size_t size)
+{
+	snprintf(path, size, "%s/keta.discard", dir);
+}
+
+static enum status_code sync_dir(const char *dir)
+{
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool synced = fd >= 0 && fsync(fd) == 0;
+	int error = errno;
+
+	if (fd >= 0)
+		close(fd);
+	return synced ? STATUS_OK : refuse("cannot write in the data directory", dir, error);
+}
+
+enum status_code data_dir_note_discard(const char *dir)
+{
+	char path[4096];
+	int fd;
+
+	discard_path(dir, path, sizeof path);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return refuse("cannot write in the data directory", path, errno);
+	close(fd);
+	return sync_dir(dir);
+}
+
+bool data_dir_is_discarded(const char *dir)
+{
+	char path[4096];
+
+	discard_path(dir, path, sizeof path);
+	return access(path, F_OK) == 0;
+}
+
+enum status_code data_dir_forget_discard(const char *dir)
+{
+	char path[4096];
+
+	discard_path(dir, path, sizeof path);
+	if (unlink(path) != 0)
+		return errno == ENOENT ? STATUS_OK
+		                       : refuse("cannot write in the data directory", path, errno);
+	return sync_dir(dir);
 }
