@@ -364,9 +364,6 @@ static enum status_code run_server(struct server *server)
 		}
 		stop(server, exit_status(status));
 	} while (is_to_be_loaded_anew(status) && !asked.stop);
-	begin_closing(exit_status(status));
-	replica_close(server->replica);
-	end_closing();
 	return status;
 }
 
@@ -375,6 +372,7 @@ static int run(const struct config *config)
 	struct server server = {.config = config};
 	pthread_t watcher;
 	enum status_code status;
+	int code;
 
 	logger_init(config->log_level, config->log_format);
 	umask(S_IRWXG | S_IRWXO); /* what clients store is theirs */
@@ -386,10 +384,15 @@ static int run(const struct config *config)
 	status = check_open_files();
 	if (status == STATUS_OK)
 		status = run_server(&server);
-	if (status != STATUS_OK && !asked.stop)
-		return explain_failure(status, server.had_started);
-	logger_info("main", "stopped", LOG_END);
-	return EXIT_SUCCESS;
+	code = exit_status(status);
+	if (code != EXIT_SUCCESS)
+		explain_failure(status, server.had_started);
+	else
+		logger_info("main", "stopped", LOG_END);
+	begin_closing(code);
+	replica_close(server.replica);
+	end_closing();
+	return code;
 }
 
 /* Whether the server would take the configuration, and Kafka the server. */

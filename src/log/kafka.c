@@ -322,6 +322,9 @@ static void log_line(const rd_kafka_t *rk, int level, const char *facility, cons
 	struct kafka_client *client = rk != NULL ? rd_kafka_opaque(rk) : NULL;
 	int64_t left_out;
 
+	/* Of a Kafka that has just started; it is tried again. */
+	if (strcmp(facility, "GETPID") == 0)
+		level = LEVEL_INFO + 1;
 	/* The settings of one role that another has no use for. */
 	if (strcmp(facility, "CONFWARN") == 0)
 		return;

@@ -786,6 +786,7 @@ enum status_code kafka_log_open(struct kafka *kafka, int64_t after, struct log *
 	if (log == NULL)
 		return STATUS_NO_MEMORY;
 	log_init(&log->base, &log_kafka);
+	log->was_up = true; /* that it answers need not be said at the start */
 	log->kafka = kafka;
 	log->append_client = (struct kafka_client){.kafka = kafka, .owner = log};
 	log->follow_client = (struct kafka_client){.kafka = kafka, .owner = log, .stats = note_brokers};
