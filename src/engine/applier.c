@@ -24,6 +24,7 @@
 #include "state/apply.h"
 #include "state/cluster.h"
 #include "state/compact.h"
+#include "state/data_dir.h"
 #include "watch/hub.h"
 
 enum {
@@ -221,6 +222,15 @@ static void note_kind(struct item *item, const Pb__Record *rec)
 	}
 }
 
+/* Whether the record says that most nodes have another state than this one has. */
+static bool is_condemned(const struct applier *applier, const struct item *item)
+{
+	const struct place *place = places_find(applier->places, item->vote.offset);
+
+	return item->kind == PB__RECORD__REQUEST_HASH_VERDICT && !item->undecided && place != NULL &&
+	       place->hash != item->vote.hash;
+}
+
 static enum status_code apply_shared(struct applier *applier, size_t at, const Pb__Record *rec,
                                      bool undoable)
 {
@@ -250,7 +260,10 @@ static enum status_code apply_shared(struct applier *applier, size_t at, const P
 	places_add(applier->places, raw->offset, st->view.state.chain, st->view.state.hash);
 	if (!item->applied.ignored)
 		note_kind(item, rec);
-	return STATUS_OK;
+	/* Before the verdict is committed: it does not come again. */
+	if (!is_condemned(applier, item) || engine->config->data_dir == NULL)
+		return STATUS_OK;
+	return data_dir_note_discard(engine->config->data_dir);
 }
 
 static enum status_code apply_record(struct applier *applier, size_t at, bool undoable)
@@ -429,7 +442,7 @@ static void heed(struct applier *applier, const struct item *item)
 		votes_note(engine->votes, &item->vote);
 		break;
 	case PB__RECORD__REQUEST_HASH_VERDICT:
-		if (item->undecided || place == NULL || place->hash == item->vote.hash)
+		if (!is_condemned(applier, item))
 			break;
 		logger_error("applier", "the state of this node differs from that of most; it is rebuilt",
 		             LOG_I64("offset", item->vote.offset), LOG_END);
@@ -462,6 +475,15 @@ static void heed_batch(struct applier *applier)
 		watermark_applied(engine, 0);
 }
 
+/* What the proposer is told of a batch that this node could not commit: the others
+ * apply it, so it must not look as if it had not happened. */
+static enum status_code shared_failure(enum status_code status)
+{
+	return status == STATUS_OK || status == STATUS_DISK_FULL || status == STATUS_IO_ERROR
+	               ? status
+	               : STATUS_TIMEOUT;
+}
+
 static void run_batch(struct applier *applier)
 {
 	struct engine *engine = applier->engine;
@@ -491,8 +513,7 @@ static void run_batch(struct applier *applier)
 	note_outcome(engine, status);
 	publish(engine);
 	for (size_t i = applier->start; i < applier->end; i++)
-		finish_item(applier, &applier->items[i],
-		            status == STATUS_BAD_LOG ? STATUS_TIMEOUT : status);
+		finish_item(applier, &applier->items[i], engine->shared ? shared_failure(status) : status);
 	if (status == STATUS_OK && engine->shared)
 		heed_batch(applier);
 	/* A shared log goes on from its oldest record that is not applied here. */

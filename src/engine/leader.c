@@ -48,6 +48,9 @@ enum {
 	UNFIT_MS = 3000,
 	/* Votes that have not come by then are of nodes that are away. */
 	VOTES_MS = 3000,
+	/* Others that have not answered for so long are taken to be gone: the log must not grow for ever.
+	 */
+	UNANSWERED_MS = 3600 * 1000,
 };
 
 enum stage { STAGE_IDLE, STAGE_CLAIM, STAGE_TAKE, STAGE_CHECK, STAGE_LEAD, STAGE_CHECKPOINT };
@@ -70,6 +73,7 @@ struct leader {
 	int64_t checkpoint_ms;        /* when the last one began, or office was taken */
 	int64_t checkpoint_log_bytes; /* engine->log_bytes then */
 	bool is_prepared;             /* the barrier before a checkpoint is on its way, or back */
+	int64_t answered_ms;          /* when another node has voted last, or office was taken */
 	bool rows_written;            /* of the checkpoint under way: it only has to be committed */
 	struct buf record;
 	int64_t asked_ms; /* when the votes were asked for that are being counted; 0: none are */
@@ -189,7 +193,7 @@ static bool check(struct leader *leader, int64_t now_ms)
 	leader->newest_confirmed = false;
 	leader->previous_offset = 0;
 	leader->covered_said = leader->newest.pb == NULL;
-	leader->checkpoint_ms = now_ms;
+	leader->checkpoint_ms = leader->answered_ms = now_ms;
 	leader->checkpoint_log_bytes = atomic_load(&engine->log_bytes);
 	leader->stage = STAGE_LEAD;
 	atomic_store(&engine->leading, true);
@@ -373,7 +377,9 @@ static enum decision decide(struct leader *leader, int64_t now_ms, bool *confirm
 
 	votes_tally(leader->engine->votes, &tally);
 	differs = tally.agree != tally.votes;
-	*confirmed = tally.agree > 1 || is_alone(leader);
+	if (tally.votes > 1)
+		leader->answered_ms = now_ms;
+	*confirmed = tally.agree > 1 || is_alone(leader) || now_ms >= leader->answered_ms + UNANSWERED_MS;
 	if (*confirmed && !differs)
 		return DECISION_COMMIT;
 	if (now_ms < leader->asked_ms + VOTES_MS)
@@ -578,6 +584,8 @@ void leader_stop(struct engine *engine)
 		return;
 	tables_interrupt(engine->cluster.tables, true);
 	pthread_join(leader->thread, NULL);
+	if (leader->stage == STAGE_CHECKPOINT)
+		abort_checkpoint(leader);
 	tables_interrupt(engine->cluster.tables, false);
 	leader->started = false;
 }

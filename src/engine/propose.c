@@ -281,6 +281,8 @@ void propose_expire(struct engine *engine, int64_t now_ms)
 
 		if (slot == NULL || slot->call == NULL || !call_is_expired(slot->call, now_ms))
 			continue;
+		if (slot->call->refusal == STATUS_NO_SPACE)
+			atomic_store(&engine->alarm_proposed, false); /* the alarm may have got lost */
 		call_queue_push(&expired, slot->call);
 		pending_free(pending, slot);
 	}

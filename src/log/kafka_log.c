@@ -740,9 +740,12 @@ static void free_log(struct kafka_log *log)
 static void close_log(struct log *base)
 {
 	struct kafka_log *log = (struct kafka_log *)base;
-	rd_kafka_queue_t *main_queue = rd_kafka_queue_get_main(log->producer.rk);
+	rd_kafka_queue_t *main_queue;
 
 	atomic_store(&log->stopping, true);
+	pthread_mutex_lock(&log->append_lock);
+	main_queue = rd_kafka_queue_get_main(log->producer.rk);
+	pthread_mutex_unlock(&log->append_lock);
 	rd_kafka_queue_yield(main_queue);
 	rd_kafka_queue_destroy(main_queue);
 	pthread_join(log->thread, NULL);

@@ -26,8 +26,9 @@ enum {
 	EVENT_SLICE_MS = 100,
 	PAUSE_MS = 50,
 	WAIT_LOG_MS = 5000,
-	REFUSED_MS = 5000,  /* a login that has just been made may take a moment to be known everywhere */
-	BROKERS_MS = 10000, /* brokers that start with us may take one to be counted */
+	REFUSED_MS = 5000, /* a login that has just been made may take a moment to be known everywhere */
+	CHECK_LIMIT_MS = 10000, /* it is asked again before long */
+	BROKERS_MS = 10000,     /* brokers that start with us may take one to be counted */
 	WANTED_MAX = 8,
 	IDS_MAX = 32,
 	DELETE_RETENTION_MADE_MS = 86400000,
@@ -706,6 +707,9 @@ enum status_code kafka_prepare(struct kafka *kafka, const volatile bool *cancele
 
 enum status_code kafka_check(struct kafka *kafka, struct buf *why)
 {
-	return kafka_check_topics(kafka, MISSING_IS_WRONG, clock_ms() + kafka->options.timeout_ms, NULL,
-	                          why, NULL);
+	int64_t limit_ms =
+		kafka->options.timeout_ms < CHECK_LIMIT_MS ? kafka->options.timeout_ms : CHECK_LIMIT_MS;
+
+	return kafka_check_topics(kafka, MISSING_IS_WRONG, clock_ms() + limit_ms, kafka->canceled, why,
+	                          NULL);
 }
