@@ -51,8 +51,9 @@ void entry_free(struct entry *entry)
 static void found(struct entry *entry)
 {
 	struct engine *engine = entry->engine;
-	Pb__Genesis genesis = PB__GENESIS__INIT;
+	Pb__Genesis genesis;
 
+	pb__genesis__init(&genesis);
 	if (engine_draw_id(&genesis.cluster_id) != STATUS_OK)
 		return;
 	genesis.member_name = (char *)(uintptr_t)engine->cluster.node_name;
@@ -94,10 +95,11 @@ static void join(struct entry *entry)
 {
 	struct engine *engine = entry->engine;
 	const char *advertised = engine->config->advertised_listeners;
-	Pb__Join request = PB__JOIN__INIT;
+	Pb__Join request;
 	uint64_t number, incarnation;
 	char *urls;
 
+	pb__join__init(&request);
 	if (advertised == NULL || advertised[0] == '\0')
 		advertised = engine->config->listeners;
 	urls = (char *)(uintptr_t)advertised;

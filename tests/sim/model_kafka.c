@@ -43,6 +43,8 @@ struct model_link {
 	void *run_arg;
 };
 
+enum { COMMIT_WAITS = 4 };
+
 static void *grow(void *items, size_t count, size_t *size, size_t item_size)
 {
 	if (count < *size)
@@ -262,7 +264,9 @@ static enum status_code finish_commit(struct tables *tables)
 	bool fenced;
 
 	assert(link->writing);
-	wait_for_kafka(link);
+	/* Long enough for others to take over meanwhile, often. */
+	for (int i = 0; i < COMMIT_WAITS; i++)
+		wait_for_kafka(link);
 	link->writing = false;
 	fenced = link->epoch != kafka->epoch && !kafka->fences_nobody;
 	if (!is_away(link) && fenced) {
