@@ -43,8 +43,6 @@ struct model_link {
 	void *run_arg;
 };
 
-enum { COMMIT_WAITS = 4 };
-
 static void *grow(void *items, size_t count, size_t *size, size_t item_size)
 {
 	if (count < *size)
@@ -264,9 +262,7 @@ static enum status_code finish_commit(struct tables *tables)
 	bool fenced;
 
 	assert(link->writing);
-	/* Long enough for others to take over meanwhile, often. */
-	for (int i = 0; i < COMMIT_WAITS; i++)
-		wait_for_kafka(link);
+	wait_for_kafka(link);
 	link->writing = false;
 	fenced = link->epoch != kafka->epoch && !kafka->fences_nobody;
 	if (!is_away(link) && fenced) {
@@ -580,6 +576,11 @@ bool model_link_has_hint(const struct model_link *link)
 void model_link_set_batch(struct model_link *link, size_t batch)
 {
 	link->batch = batch;
+}
+
+bool model_link_is_writing(const struct model_link *link)
+{
+	return link->writing;
 }
 
 void model_link_cut(struct model_link *link, bool cut)

@@ -111,6 +111,9 @@ bool model_link_has_hint(const struct model_link *link);
 /* How many records the next polls give at most. */
 void model_link_set_batch(struct model_link *link, size_t batch);
 
+/* True between the begin and the end of a transaction. */
+bool model_link_is_writing(const struct model_link *link);
+
 /* Cuts this node off from Kafka. */
 void model_link_cut(struct model_link *link, bool cut);
 

@@ -1240,10 +1240,11 @@ static void replace_leader(struct sim *sim, int at)
 static void on_wait(void *arg, const struct model_link *link)
 {
 	struct sim *sim = arg;
-	bool replaced = prng_chance(&sim->prng, 50);
+	bool commits = model_link_is_writing(link);
+	bool replaced = commits || prng_chance(&sim->prng, 50);
 	int at = 0;
 
-	if (sim->is_holding || sim->is_ending || !prng_chance(&sim->prng, 6))
+	if (sim->is_holding || sim->is_ending || !prng_chance(&sim->prng, commits ? 20 : 6))
 		return;
 	while (at < sim->node_count && sim->nodes[at].link != link)
 		at++;
@@ -1252,7 +1253,7 @@ static void on_wait(void *arg, const struct model_link *link)
 	sim->counts->stalls++;
 	tell(sim, "node %s is stopped in the middle", sim->nodes[at].label);
 	sim->is_holding = sim->held[at] = true;
-	for (unsigned i = prng_below(&sim->prng, replaced ? 1600 : 400); i > 0 && !sim->broken; i--) {
+	for (unsigned i = prng_below(&sim->prng, replaced ? 2400 : 400); i > 0 && !sim->broken; i--) {
 		if (replaced && i % 300 == 299)
 			replace_leader(sim, at);
 		step(sim);
