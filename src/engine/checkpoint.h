@@ -21,6 +21,7 @@ struct marker {
 	Pb__Marker *pb; /* NULL: there is none */
 };
 
+/* Empty. marker_release() is due in the end. */
 void marker_init(struct marker *marker);
 void marker_release(struct marker *marker);
 
@@ -48,6 +49,7 @@ enum status_code checkpoint_step(struct checkpoint *checkpoint, bool *done);
 /* Writes the marker and commits. The marker is in checkpoint->snapshot until it is released. */
 enum status_code checkpoint_commit(struct checkpoint *checkpoint, int64_t now_wall_ms);
 
+/* After the commit, or instead of it: the transaction is then for the caller to abort. */
 void checkpoint_release(struct checkpoint *checkpoint);
 
 #endif

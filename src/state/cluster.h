@@ -38,6 +38,8 @@ enum status_code cluster_apply_join(struct store *st, const Pb__Record *rec);
 /* STATUS_FENCED when the term is not a new one. */
 enum status_code cluster_apply_take_office(struct store *st, const Pb__Record *rec);
 
+/* The tables hold everything up to the offset: what was kept for them is dropped. Returns OK or
+ * an error of the database, as the next does. */
 enum status_code cluster_apply_covered(struct store *st, const Pb__Covered *request);
 enum status_code cluster_apply_hash_verdict(struct store *st, const Pb__Record *rec);
 

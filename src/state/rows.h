@@ -29,6 +29,7 @@ struct row_sum {
 void row_key(int64_t id, uint8_t key[ROW_KEY_BYTES]);
 bool row_id(const uint8_t *key, size_t len, int64_t *id);
 
+/* A sum does not depend on the order in which rows are added and removed. */
 void row_sum_add(struct row_sum *sum, int64_t id, const void *value, size_t len);
 void row_sum_remove(struct row_sum *sum, int64_t id, const void *value, size_t len);
 
@@ -36,6 +37,7 @@ void row_sum_remove(struct row_sum *sum, int64_t id, const void *value, size_t l
  * stands. Memory running out marks it as failed. */
 void row_pack_kv(sqlite3_stmt *stmt, struct buf *out);
 
+/* The same for a lease. 'renewal' is the offset of its newest renewal. */
 void row_pack_lease(int64_t ttl_sec, int64_t remaining_sec, int64_t renewal, struct buf *out);
 
 #endif

@@ -52,6 +52,7 @@ enum status_code snapshot_begin(struct snapshot *snapshot, struct view *view, co
 enum status_code snapshot_step(struct snapshot *snapshot, size_t max, snapshot_put_fn *put, void *arg,
                                bool *done);
 
+/* Once for each snapshot_begin() that was STATUS_OK. */
 void snapshot_release(struct snapshot *snapshot);
 
 #endif
