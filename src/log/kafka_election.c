@@ -8,7 +8,8 @@
  * A thread polls, for librdkafka calls us nowhere else, and leaves the group when it is told to.
  *
  * librdkafka 2.0.2 must not be ended between the answers to its first JoinGroup and its first
- * SyncGroup: its assignor would free a state that it does not have yet, and abort.
+ * SyncGroup: its assignor would free a state that it does not have yet, and abort. A close waits
+ * for that, however long, unless the group's coordinator was never found.
  */
 #include "log/kafka.h"
 
@@ -25,7 +26,7 @@
 enum {
 	POLL_MS = 500,
 	STATISTICS_MS = 200,  /* by which the thread learns that the group is joined */
-	JOIN_LIMIT_MS = 5000, /* that a close waits for that */
+	FIND_LIMIT_MS = 5000, /* that a close waits for a group that is not found */
 };
 
 struct kafka_election {
@@ -37,6 +38,7 @@ struct kafka_election {
 	atomic_bool holds;
 	atomic_bool unwilling; /* see election_stand */
 	atomic_bool resigned;
+	atomic_bool found;  /* the group's coordinator, at least once */
 	atomic_bool joined; /* at least once */
 };
 
@@ -68,8 +70,8 @@ static void rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_pa
 	struct kafka_election *election = client->owner;
 	rd_kafka_error_t *error;
 
-	atomic_store(&election->joined, true);
 	if (err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+		atomic_store(&election->joined, true);
 		assign_idle(rk, partitions);
 		if (partitions->cnt > 0 && !atomic_load(&election->resigned) &&
 		    !atomic_load(&election->unwilling))
@@ -88,8 +90,13 @@ static void rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_pa
 
 static void note_statistics(void *owner, const char *json)
 {
-	if (strstr(json, "\"join_state\":\"steady\"") != NULL)
-		atomic_store(&((struct kafka_election *)owner)->joined, true);
+	struct kafka_election *election = owner;
+	const char *group = strstr(json, "\"cgrp\":");
+
+	if (group != NULL && strstr(group, "\"state\": \"up\"") != NULL)
+		atomic_store(&election->found, true);
+	if (group != NULL && strstr(group, "\"join_state\": \"steady\"") != NULL)
+		atomic_store(&election->joined, true);
 }
 
 static void subscribe(struct kafka_election *election)
@@ -105,6 +112,13 @@ static void subscribe(struct kafka_election *election)
 		logger_error("kafka", "election", LOG_STR("why", rd_kafka_err2str(err)));
 }
 
+/* Whether it may be ended, as librdkafka is. */
+static bool may_end(const struct kafka_election *election, int64_t resigned_ms)
+{
+	return atomic_load(&election->joined) ||
+	       (!atomic_load(&election->found) && clock_ms() >= resigned_ms + FIND_LIMIT_MS);
+}
+
 static void *run(void *arg)
 {
 	struct kafka_election *election = arg;
@@ -117,8 +131,7 @@ static void *run(void *arg)
 
 		if (resigned && resigned_ms == 0)
 			resigned_ms = clock_ms();
-		if (resigned &&
-		    (!stood || atomic_load(&election->joined) || clock_ms() >= resigned_ms + JOIN_LIMIT_MS))
+		if (resigned && (!stood || may_end(election, resigned_ms)))
 			break;
 		if (stands == atomic_load(&election->unwilling)) {
 			stands = !stands;

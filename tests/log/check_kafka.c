@@ -34,7 +34,14 @@ enum {
 };
 
 /* Numbers of requests in Kafka's protocol. */
-enum { API_PRODUCE = 0, API_FETCH = 1, API_LIST_OFFSETS = 2, API_INIT_PRODUCER_ID = 22, API_END_TXN = 26 };
+enum {
+	API_PRODUCE = 0,
+	API_FETCH = 1,
+	API_LIST_OFFSETS = 2,
+	API_SYNC_GROUP = 14,
+	API_INIT_PRODUCER_ID = 22,
+	API_END_TXN = 26,
+};
 
 static const char *const TOPICS[] = {"t_commits",    "t_kv",         "t_leases",     "t_auth",
                                      "t_auth_users", "t_auth_roles", "t_timestamps", "t_election"};
@@ -766,6 +773,21 @@ START_TEST(the_one_that_takes_part_is_to_lead_until_it_resigns)
 }
 END_TEST
 
+/* librdkafka 2.0.2 aborts when it is ended after a JoinGroup that was answered and before any SyncGroup
+ * that was. */
+START_TEST(a_close_waits_until_the_group_is_joined)
+{
+	const rd_kafka_resp_err_t again = RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS;
+	struct election *election;
+
+	rd_kafka_mock_push_request_errors(fixture.mock, API_SYNC_GROUP, 2, again, again);
+	ck_assert_int_eq(kafka_election_open(fixture.kafka, &election), STATUS_OK);
+	for (int i = 0; i < 30; i++, pause_ms(50))
+		ck_assert(!election_holds(election));
+	election_close(election);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("kafka");
@@ -803,6 +825,7 @@ static Suite *make_suite(void)
 	tcase_add_test(rest, taking_without_the_right_says_so);
 	tcase_add_test(rest, without_a_broker_nothing_is_taken_nor_read);
 	tcase_add_test(rest, the_one_that_takes_part_is_to_lead_until_it_resigns);
+	tcase_add_test(rest, a_close_waits_until_the_group_is_joined);
 	suite_add_tcase(suite, rest);
 	tcase_set_timeout(settings, TEST_LIMIT_SEC);
 	tcase_set_timeout(log, TEST_LIMIT_SEC);
