@@ -90,7 +90,7 @@ static enum status_code init_engine(struct engine *engine)
 
 static enum status_code start_cluster(struct engine *engine)
 {
-	enum status_code status = votes_new(engine, &engine->votes);
+	enum status_code status = votes_new(&engine->votes);
 
 	if (status == STATUS_OK)
 		status = entry_new(engine, &engine->entry);

@@ -359,7 +359,7 @@ void guard_stop(struct engine *engine);
 void guard_turn(struct guard *guard, int64_t now_ms);
 
 /* The hash votes; see engine/votes.c. The applier tells of each record about them that counted. */
-enum status_code votes_new(struct engine *engine, struct votes **out);
+enum status_code votes_new(struct votes **out);
 void votes_free(struct votes *votes);
 struct vote {
 	uint64_t member_id;

@@ -16,11 +16,10 @@ struct votes {
 	struct vote votes[STORE_MEMBERS_MAX]; /* one of each member */
 };
 
-enum status_code votes_new(struct engine *engine, struct votes **out)
+enum status_code votes_new(struct votes **out)
 {
 	struct votes *votes = calloc(1, sizeof *votes);
 
-	(void)engine;
 	if (votes == NULL)
 		return STATUS_NO_MEMORY;
 	pthread_mutex_init(&votes->lock, NULL);

@@ -206,6 +206,22 @@ static bool make_writer(struct kafka_tables *tables, uint64_t cluster_id)
 	return true;
 }
 
+typedef rd_kafka_error_t *transaction_step_fn(rd_kafka_t *rk, int timeout_ms);
+
+/* Takes a step until it is done, has failed for good or the time is over: it goes on
+ * where it was when it is called again. */
+static rd_kafka_error_t *insist(struct kafka_tables *tables, transaction_step_fn *step, int64_t deadline)
+{
+	for (;;) {
+		rd_kafka_error_t *error = step(tables->writer, slice_ms(tables, deadline));
+
+		if (error == NULL || !rd_kafka_error_is_retriable(error) || is_over(tables, deadline))
+			return error;
+		rd_kafka_error_destroy(error);
+		rd_kafka_poll(tables->writer, RETRY_MS);
+	}
+}
+
 static enum status_code take(struct tables *base, uint64_t cluster_id)
 {
 	struct kafka_tables *tables = (struct kafka_tables *)base;
@@ -216,17 +232,8 @@ static enum status_code take(struct tables *base, uint64_t cluster_id)
 	tables->fenced = false;
 	if (!make_writer(tables, cluster_id))
 		return STATUS_NO_MEMORY;
-	/* It goes on where it was when it is called again. */
-	for (;;) {
-		error = rd_kafka_init_transactions(tables->writer, slice_ms(tables, deadline));
-		if (error == NULL)
-			return STATUS_OK;
-		if (!rd_kafka_error_is_retriable(error) || is_over(tables, deadline))
-			break;
-		rd_kafka_error_destroy(error);
-		rd_kafka_poll(tables->writer, RETRY_MS);
-	}
-	return fail(tables, "take", error);
+	error = insist(tables, rd_kafka_init_transactions, deadline);
+	return error == NULL ? STATUS_OK : fail(tables, "take", error);
 }
 
 static enum status_code not_writer(const struct kafka_tables *tables)
@@ -293,16 +300,8 @@ static enum status_code commit(struct tables *base)
 
 	if (tables->writer == NULL)
 		return not_writer(tables);
-	for (;;) {
-		error = rd_kafka_commit_transaction(tables->writer, slice_ms(tables, deadline));
-		if (error == NULL)
-			return STATUS_OK;
-		if (!rd_kafka_error_is_retriable(error) || is_over(tables, deadline))
-			break;
-		rd_kafka_error_destroy(error);
-		rd_kafka_poll(tables->writer, RETRY_MS);
-	}
-	return fail(tables, "commit", error);
+	error = insist(tables, rd_kafka_commit_transaction, deadline);
+	return error == NULL ? STATUS_OK : fail(tables, "commit", error);
 }
 
 static void abort_transaction(struct tables *base)

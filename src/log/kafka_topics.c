@@ -69,16 +69,6 @@ struct check {
 	int32_t brokers[IDS_MAX];
 };
 
-static void want(struct wanted *list, size_t *count, const char *name, bool at_least, int64_t value)
-{
-	struct wanted *wanted = &list[(*count)++];
-
-	wanted->name = name;
-	wanted->at_least = at_least;
-	snprintf(wanted->value, sizeof wanted->value, "%" PRId64, value);
-	memcpy(wanted->made, wanted->value, sizeof wanted->made);
-}
-
 static void want_text(struct wanted *list, size_t *count, const char *name, const char *value)
 {
 	struct wanted *wanted = &list[(*count)++];
@@ -87,6 +77,15 @@ static void want_text(struct wanted *list, size_t *count, const char *name, cons
 	wanted->at_least = false;
 	snprintf(wanted->value, sizeof wanted->value, "%s", value);
 	memcpy(wanted->made, wanted->value, sizeof wanted->made);
+}
+
+static void want(struct wanted *list, size_t *count, const char *name, bool at_least, int64_t value)
+{
+	char text[24];
+
+	snprintf(text, sizeof text, "%" PRId64, value);
+	want_text(list, count, name, text);
+	list[*count - 1].at_least = at_least;
 }
 
 /* What a topic with so many replicas must have. */

@@ -14,7 +14,7 @@ uint64_t cluster_member_id(uint64_t cluster_id, const char *name)
 	return id != 0 ? id : 1;
 }
 
-static bool is_for_leaders(const Pb__Record *rec)
+bool cluster_is_for_leaders(const Pb__Record *rec)
 {
 	switch (rec->request_case) {
 	case PB__RECORD__REQUEST_LEASE_EXPIRE:
@@ -55,7 +55,7 @@ enum status_code cluster_admit(struct store *st, const Pb__Record *rec, int64_t 
 	if (!is_registered || rec->sequence <= member->sequence)
 		return STATUS_OK;
 	member->sequence = rec->sequence;
-	*counts = !is_for_leaders(rec) || is_by_leader(st, rec);
+	*counts = !cluster_is_for_leaders(rec) || is_by_leader(st, rec);
 	return STATUS_OK;
 }
 

@@ -23,6 +23,9 @@
  * start. Neither 0 nor, read as signed, negative. */
 uint64_t cluster_member_id(uint64_t cluster_id, const char *name);
 
+/* Whether the record has no effect but by the leader of the term in force. */
+bool cluster_is_for_leaders(const Pb__Record *rec);
+
 /* Whether the record is to be applied; notes its sequence number if so. *counts
  * is false for one of a replaced incarnation, of one that has not joined, for a
  * repeated one, for one that only a leader may write and whose writer is not

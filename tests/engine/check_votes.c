@@ -8,7 +8,7 @@ static struct votes *begin(uint64_t hash)
 {
 	struct votes *votes = NULL;
 
-	ck_assert_int_eq(votes_new(NULL, &votes), STATUS_OK);
+	ck_assert_int_eq(votes_new(&votes), STATUS_OK);
 	votes_begin(votes, OFFSET, hash);
 	return votes;
 }
@@ -32,7 +32,7 @@ START_TEST(before_anybody_was_asked_there_is_nothing)
 {
 	struct votes *votes = NULL;
 
-	ck_assert_int_eq(votes_new(NULL, &votes), STATUS_OK);
+	ck_assert_int_eq(votes_new(&votes), STATUS_OK);
 	ck_assert_uint_eq(tally(votes).votes, 0);
 	ck_assert_uint_eq(tally(votes).agree, 0);
 	ck_assert(!tally(votes).decided);

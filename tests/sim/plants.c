@@ -192,21 +192,6 @@ enum status_code __real_lease_apply_expire(struct store *st, const Pb__LeaseExpi
 enum status_code __wrap_lease_apply_expire(struct store *st, const Pb__LeaseExpire *request,
                                            struct arena *arena);
 
-static bool is_leaders(const Pb__Record *rec)
-{
-	switch (rec->request_case) {
-	case PB__RECORD__REQUEST_LEASE_EXPIRE:
-	case PB__RECORD__REQUEST_LEASE_CHECKPOINT:
-	case PB__RECORD__REQUEST_COVERED:
-	case PB__RECORD__REQUEST_HASH_ASK:
-	case PB__RECORD__REQUEST_HASH_VERDICT:
-	case PB__RECORD__REQUEST_RAISE_LEVEL:
-		return true;
-	default:
-		return false;
-	}
-}
-
 /* The one before the wrong one says no: what the planted bug lets through all the same. */
 static bool is_let_through(struct store *st, const Pb__Record *rec, uint64_t sequence)
 {
@@ -215,11 +200,11 @@ static bool is_let_through(struct store *st, const Pb__Record *rec, uint64_t seq
 
 	switch (planted) {
 	case PLANT_REPEATED:
-		return is_registered && rec->sequence <= sequence && !is_leaders(rec);
+		return is_registered && rec->sequence <= sequence && !cluster_is_for_leaders(rec);
 	case PLANT_DEAD_INCARNATION:
-		return member != NULL && !is_registered && !is_leaders(rec);
+		return member != NULL && !is_registered && !cluster_is_for_leaders(rec);
 	case PLANT_ANY_LEADER:
-		return is_registered && rec->sequence > sequence && is_leaders(rec);
+		return is_registered && rec->sequence > sequence && cluster_is_for_leaders(rec);
 	default:
 		return false;
 	}
