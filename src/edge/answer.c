@@ -26,6 +26,7 @@ enum { HEALTH_ARENA_BYTES = 1 << 20 };
 enum MHD_Result answer_reply(struct exchange *exchange, struct reply *reply)
 {
 	exchange->stage = STAGE_ANSWERED;
+	exchange->loop->progress = true; /* the daemon's next run sends it, if not this one */
 	reply->cors_origin = exchange->cors_origin;
 	reply->close =
 		reply->close || atomic_load_explicit(&exchange->loop->edge->draining, memory_order_relaxed);
@@ -147,7 +148,7 @@ static enum MHD_Result start_call(struct exchange *exchange, const struct method
 	if (!gateway_decode(exchange->call, method, &request) ||
 	    call_start(edge->engine, exchange->loop->reader, exchange->call))
 		return send_answer(exchange);
-	return exchange_suspend(exchange);
+	return exchange_await_call(exchange);
 }
 
 static enum MHD_Result refuse_method(struct exchange *exchange)
@@ -217,7 +218,7 @@ static enum MHD_Result step_plain(struct exchange *exchange)
 		if (!make_health_read(exchange, next == PLAIN_READ_SERIALIZABLE))
 			return MHD_NO;
 		if (!call_start(edge->engine, exchange->loop->reader, exchange->call))
-			return exchange_suspend(exchange);
+			return exchange_await_call(exchange);
 	}
 }
 

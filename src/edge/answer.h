@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a complete request is answered: which endpoint it means, and what that
- * says. Each function queues an answer, or suspends the request until its call
+ * says. Each function queues an answer, or lets the request wait until its call
  * has finished, and returns what the access handler returns (MHD_NO closes the
  * connection). On the loop's thread, but for answer_encode.
  */

@@ -4,9 +4,12 @@
  * still sending would not read an early answer); only a head that no one can
  * trust is answered at once, and its connection closed.
  *
- * An answer that is there at once is queued at once. Otherwise the connection
- * is suspended, after the call was started: the mail that announces the finish
- * is read by this thread, so it cannot come too early.
+ * An answer that is there at once is queued at once. Otherwise the handler
+ * returns without one, and libmicrohttpd calls it again in each of its runs, until
+ * the answer is there: the request lingers. Suspending its connection and resuming
+ * it would take two calls of epoll_ctl and one of recv that finds nothing, so that is
+ * for requests that wait long. Either way the mail that announces the
+ * finish is read by this thread, and cannot come too early.
  */
 #include "edge/exchange.h"
 
@@ -21,6 +24,69 @@
 
 /* A longer body is not even read and dropped. */
 enum { BODY_MAX_BYTES = 64 << 20 };
+
+/* ---- Waiting ---- */
+
+/* It goes on, in the daemon's next run. */
+static void go_on(struct exchange *exchange, enum stage stage)
+{
+	struct loop *loop = exchange->loop;
+
+	exchange->stage = stage;
+	loop->moving++;
+	loop->progress = true;
+	metric_add(METRIC_SUSPENDED, -1);
+	if (!exchange->suspended) {
+		loop->lingering--;
+		return;
+	}
+	exchange->suspended = false;
+	loop->suspended--;
+	MHD_resume_connection(exchange->mhd);
+}
+
+static void give_up(struct exchange *exchange)
+{
+	metric_add(METRIC_ABANDONED, 1);
+	if (exchange->in_engine)
+		call_cancel(exchange->call);
+	go_on(exchange, STAGE_ABANDONED);
+}
+
+void exchange_abandon(struct exchange *exchange)
+{
+	if (exchange->stage == STAGE_WAITING)
+		give_up(exchange);
+}
+
+enum MHD_Result exchange_wait(struct exchange *exchange)
+{
+	struct loop *loop = exchange->loop;
+
+	exchange->stage = STAGE_WAITING;
+	exchange->waiting_since_ms = loop->now_ms;
+	loop->moving--;
+	loop->lingering++;
+	metric_add(METRIC_SUSPENDED, 1);
+	/* The hang-up of a client that sent its request and left is not told again. */
+	if (exchange->connection->hung_up)
+		exchange_abandon(exchange);
+	return MHD_YES;
+}
+
+/* The daemon asks those who linger in each of its runs. */
+static enum MHD_Result linger(struct exchange *exchange)
+{
+	struct loop *loop = exchange->loop;
+
+	if (loop_lets_linger(loop, exchange->waiting_since_ms))
+		return MHD_YES;
+	exchange->suspended = true;
+	loop->lingering--;
+	loop->suspended++;
+	MHD_suspend_connection(exchange->mhd);
+	return MHD_YES;
+}
 
 /* ---- Life ---- */
 
@@ -39,6 +105,7 @@ static struct exchange *new_exchange(struct loop *loop)
 	memset(exchange, 0, offsetof(struct exchange, inline_body));
 	exchange->loop = loop;
 	loop->exchanges++;
+	loop->moving++;
 	return exchange;
 }
 
@@ -87,6 +154,10 @@ void exchange_end(void *arg, struct MHD_Connection *mhd, void **context,
 	*context = NULL;
 	if (exchange == NULL)
 		return;
+	if (exchange->stage == STAGE_WAITING)
+		give_up(exchange);
+	exchange->loop->moving--;
+	exchange->loop->progress = true;
 	exchange->connection->exchange = NULL;
 	set_phase(exchange, PHASE_IDLE);
 	exchange->connection = NULL;
@@ -95,40 +166,7 @@ void exchange_end(void *arg, struct MHD_Connection *mhd, void **context,
 		free_exchange(exchange);
 }
 
-/* ---- Waiting ---- */
-
-static void resume(struct exchange *exchange, enum stage stage)
-{
-	exchange->stage = stage;
-	exchange->loop->suspended--;
-	exchange->loop->resumed = true;
-	metric_add(METRIC_SUSPENDED, -1);
-	MHD_resume_connection(exchange->mhd);
-}
-
-void exchange_abandon(struct exchange *exchange)
-{
-	if (exchange->stage != STAGE_WAITING)
-		return;
-	metric_add(METRIC_ABANDONED, 1);
-	if (exchange->in_engine)
-		call_cancel(exchange->call);
-	resume(exchange, STAGE_ABANDONED);
-}
-
-enum MHD_Result exchange_wait(struct exchange *exchange)
-{
-	exchange->stage = STAGE_WAITING;
-	exchange->loop->suspended++;
-	metric_add(METRIC_SUSPENDED, 1);
-	MHD_suspend_connection(exchange->mhd);
-	/* The hang-up of a client that sent its request and left is not told again. */
-	if (exchange->connection->hung_up)
-		exchange_abandon(exchange);
-	return MHD_YES;
-}
-
-enum MHD_Result exchange_suspend(struct exchange *exchange)
+enum MHD_Result exchange_await_call(struct exchange *exchange)
 {
 	exchange->in_engine = true;
 	exchange->loop->in_engine++;
@@ -138,7 +176,7 @@ enum MHD_Result exchange_suspend(struct exchange *exchange)
 void exchange_wake(struct exchange *exchange)
 {
 	if (exchange->stage == STAGE_WAITING)
-		resume(exchange, STAGE_FINISHED);
+		go_on(exchange, STAGE_FINISHED);
 }
 
 static void deliver_finish(struct loop *loop, struct mail *mail)
@@ -255,6 +293,7 @@ enum MHD_Result exchange_handle(void *arg, struct MHD_Connection *mhd, const cha
 	case STAGE_ABANDONED:
 		return answer_canceled(exchange);
 	case STAGE_WAITING:
+		return linger(exchange);
 	case STAGE_ANSWERED:
 		break;
 	}

@@ -7,7 +7,7 @@
  *                      │                                          │
  *                     BODY ── complete ── answered at once ───────┤
  *                      │          │                               │
- *                      │        WAITING (suspended) ── finished ──┤
+ *                      │        WAITING ──────────── finished ────┤
  *                      │          └── client gone: ABANDONED ─────┤
  *                      └── connection lost ───────────────────────┴── exchange_end
  *
@@ -52,9 +52,9 @@ enum { EXCHANGE_INLINE_BYTES = 768 };
 enum stage {
 	STAGE_HEAD,      /* the request line is there */
 	STAGE_BODY,      /* the head was accepted */
-	STAGE_WAITING,   /* suspended until the call, or the stream, is over */
-	STAGE_FINISHED,  /* resumed: it is */
-	STAGE_ABANDONED, /* resumed: nobody waits for the answer */
+	STAGE_WAITING,   /* until the call, or the stream, is over */
+	STAGE_FINISHED,  /* it is */
+	STAGE_ABANDONED, /* nobody waits for the answer */
 	STAGE_ANSWERED,
 };
 
@@ -65,6 +65,8 @@ struct exchange {
 	struct MHD_Connection *mhd; /* NULL once the connection is gone */
 	enum stage stage;
 	bool in_engine; /* the engine holds the call */
+	bool suspended; /* while it waits; else it lingers */
+	int64_t waiting_since_ms;
 
 	struct target target;
 	struct head head;
@@ -93,9 +95,9 @@ void exchange_end(void *arg, struct MHD_Connection *mhd, void **context,
  * connection. Does nothing to one that does not wait. */
 void exchange_abandon(struct exchange *exchange);
 
-/* For answer.c: suspends the connection until the call that was started
+/* For answer.c: lets the request wait until the call that was started
  * finishes, and is what the access handler returns. */
-enum MHD_Result exchange_suspend(struct exchange *exchange);
+enum MHD_Result exchange_await_call(struct exchange *exchange);
 
 /* For paired.c: the same for its stream, and the end of it, on the loop's
  * thread. The latter does nothing to an exchange that does not wait. */

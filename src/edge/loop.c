@@ -36,6 +36,8 @@ enum {
 	CHECK_MS = 1000,
 	DRAIN_MS = 2000, /* for answers that clients are slow to take */
 	SPINS = 32,      /* turns without a wait before hang-ups are looked at */
+	LINGER_MS = 50,  /* suspending is worth it from here on */
+	LINGER_MAX = 1024,
 	EVENTS = 64,
 	GATHER_US = 5000, /* messages for streams are made before they are sent */
 	/* Holds a head of up to 7.5 KB, each header counted with 64 bytes of
@@ -194,13 +196,10 @@ static void on_hang_up(struct loop *loop, uint64_t id)
 static void on_event(struct loop *loop, const struct epoll_event *event)
 {
 	uint64_t id = event->data.u64;
-	eventfd_t ignored;
 
-	if (id == EVENT_DAEMON)
-		return; /* the daemon runs in every turn */
-	if (id == EVENT_WAKE)
-		eventfd_read(loop->wake_fd, &ignored);
-	else if (id >= STREAM_ID_MIN && id <= STREAM_ID_MAX)
+	if (id == EVENT_DAEMON || id == EVENT_WAKE)
+		return; /* the daemon runs in every turn, and mail is delivered */
+	if (id >= STREAM_ID_MIN && id <= STREAM_ID_MAX)
 		stream_set_event(&loop->streams, id, event->events);
 	else
 		on_hang_up(loop, id);
@@ -217,9 +216,11 @@ static void poll_events(struct loop *loop, int timeout_ms)
 		on_event(loop, &events[i]);
 }
 
-/* How long nothing will be due: not the mail, not the engine, not a stream. */
+/* How long nothing will be due: not the mail, not the engine, not a stream, not the
+ * suspension of those who linger. */
 static int quiet_ms(const struct loop *loop)
 {
+	const int64_t limit_ms = loop->lingering > 0 ? LINGER_MS : CHECK_MS;
 	int64_t due_ms = loop->engine_due_ms;
 
 	if (atomic_load(&loop->inbox) != NULL || atomic_load(&loop->reader_due))
@@ -228,18 +229,35 @@ static int quiet_ms(const struct loop *loop)
 		due_ms = loop->streams.next_deadline_ms;
 	if (due_ms <= loop->now_ms)
 		return 0;
-	return due_ms - loop->now_ms < CHECK_MS ? (int)(due_ms - loop->now_ms) : CHECK_MS;
+	return (int)(due_ms - loop->now_ms < limit_ms ? due_ms - loop->now_ms : limit_ms);
 }
 
-/* Waits for something to do; 'spins' counts the turns in which there was. The
- * daemon's time-out does not tell of a connection that was just resumed. */
-static void wait_for_events(struct loop *loop, int *spins)
+bool loop_lets_linger(const struct loop *loop, int64_t since_ms)
+{
+	return loop->may_linger && loop->lingering <= LINGER_MAX && loop->now_ms - since_ms < LINGER_MS;
+}
+
+/* Whether the daemon has to run again at once. It always says so while requests
+ * linger; when others are being read or answered, only suspending those shows
+ * whether it is right. */
+static bool is_busy(struct loop *loop)
 {
 	MHD_UNSIGNED_LONG_LONG daemon_ms;
-	bool busy =
-		loop->resumed || (MHD_get_timeout(loop->daemon, &daemon_ms) == MHD_YES && daemon_ms == 0);
 
-	if (busy) {
+	loop->may_linger = true;
+	if (loop->progress)
+		return true;
+	if (loop->lingering > 0 && loop->moving == 0)
+		return false;
+	loop->may_linger = loop->lingering == 0;
+	return !loop->may_linger ||
+	       (MHD_get_timeout(loop->daemon, &daemon_ms) == MHD_YES && daemon_ms == 0);
+}
+
+/* Waits for something to do; 'spins' counts the turns in which there was. */
+static void wait_for_events(struct loop *loop, int *spins)
+{
+	if (is_busy(loop)) {
 		if (++*spins < SPINS)
 			return;
 		*spins = 0;
@@ -346,7 +364,7 @@ static void run_turns(struct loop *loop)
 	do {
 		wait_for_events(loop, &spins);
 		deliver_mail(loop);
-		loop->resumed = false;
+		loop->progress = false;
 		MHD_run(loop->daemon);
 		check_time(loop);
 		run_streams(loop);
@@ -425,9 +443,9 @@ static struct MHD_Daemon *start_daemon(struct loop *loop)
 	                        MHD_OPTION_END);
 }
 
-static bool watch(struct loop *loop, int fd, uint64_t id)
+static bool watch(struct loop *loop, int fd, uint32_t events, uint64_t id)
 {
-	struct epoll_event event = {.events = EPOLLIN, .data.u64 = id};
+	struct epoll_event event = {.events = events, .data.u64 = id};
 
 	return epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0;
 }
@@ -441,7 +459,8 @@ static bool open_epoll(struct loop *loop)
 	connections_init(&loop->connections, loop->epoll_fd);
 	stream_set_init(&loop->streams, loop->epoll_fd, loop->listener, loop->edge->message_limit);
 	return loop->epoll_fd >= 0 && loop->wake_fd >= 0 && info != NULL &&
-	       watch(loop, info->epoll_fd, EVENT_DAEMON) && watch(loop, loop->wake_fd, EVENT_WAKE);
+	       watch(loop, info->epoll_fd, EPOLLIN, EVENT_DAEMON) &&
+	       watch(loop, loop->wake_fd, EPOLLIN | EPOLLET, EVENT_WAKE); /* never read */
 }
 
 enum status_code loop_start(struct loop *loop, struct edge *edge, struct listener *listener)

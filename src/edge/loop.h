@@ -6,11 +6,11 @@
  *
  *   acceptor ──── mail: a socket ─────┐           ┌─ MHD_add_connection
  *                                     ├─► loop ───┼─ MHD_run ─► access handler (exchange.c)
- *   engine ────── mail: an answer ────┘   │       └─ MHD_resume_connection
+ *   engine ────── mail: an answer ────┘   │       └─ an exchange goes on
  *                                         └─ streams, on sockets of their own (stream_set.h)
  *
- * The daemon runs without threads of its own. Therefore a connection can be
- * suspended after its call was started: however soon the call finishes, the
+ * The daemon runs without threads of its own. Therefore a request may begin to
+ * wait after its call was started: however soon the call finishes, the
  * mail that says so is read by this very thread, later.
  */
 #ifndef KETA_LOOP_H
@@ -62,10 +62,13 @@ struct loop {
 	int64_t engine_due_ms; /* when engine_reader_run is due at the latest */
 	struct connections connections;
 	struct stream_set streams;
-	bool resumed;      /* a connection was, and the daemon has not run since */
+	bool progress;     /* a request went on since the daemon's last run began */
+	bool may_linger;   /* requests that wait, in the daemon */
 	bool adding_seen;  /* the daemon told of the connection being added */
 	int64_t exchanges; /* requests that exist */
-	int64_t suspended; /* of these, those whose connection is suspended */
+	int64_t moving;    /* of these, those that are being read or answered */
+	int64_t lingering; /* those that wait in the daemon */
+	int64_t suspended; /* those that wait out of its sight */
 	int64_t in_engine; /* of these, those whose call has not finished */
 	sem_t *drained;    /* posted once nothing is under way; then NULL */
 	int64_t drain_until_ms;
@@ -74,6 +77,9 @@ struct loop {
 
 /* Makes the daemon, the read connection and the thread. */
 enum status_code loop_start(struct loop *loop, struct edge *edge, struct listener *listener);
+
+/* Whether a request that waits may go on lingering in the daemon (exchange.c). */
+bool loop_lets_linger(const struct loop *loop, int64_t since_ms);
 
 /* Asks for mail to be delivered, in the order of posting. Any thread. */
 void loop_post(struct loop *loop, struct mail *mail);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -660,6 +661,98 @@ START_TEST(clients_vanish_at_random_and_leave_nothing)
 }
 END_TEST
 
+/* One loop, so that they meet. What waits is new in each round, and lingers at first: the daemon
+ * then always says that it has something to do, so the loop has to know when that is so. */
+START_TEST(requests_that_wait_hold_up_no_others)
+{
+	enum { ROUNDS = 20, OTHERS = 2 };
+	int waiting[ROUNDS], others[OTHERS];
+	int64_t since_ms;
+
+	config.http_threads = 1;
+	restart();
+	for (int k = 0; k < OTHERS; k++)
+		others[k] = open_client();
+	since_ms = clock_ms();
+	for (int i = 0; i < ROUNDS; i++) {
+		waiting[i] = open_client();
+		http_post(waiting[i], "/v3/kv/range", "", NEVER);
+		fake_engine_wait_held(engine, i + 1);
+		for (int k = 0; k < OTHERS; k++) {
+			http_post(others[k], "/v3/kv/range", "", NEVER);
+			fake_engine_wait_held(engine, i + 2 + k);
+			/* Not read before the one before it is answered. */
+			http_post(others[k], "/v3/kv/range", "", NOW);
+		}
+		for (int k = 0; k < OTHERS; k++)
+			fake_engine_release_newest(engine);
+		for (int k = 0; k < 2 * OTHERS; k++) {
+			http_read(others[k / 2], &answer, false);
+			ck_assert_int_eq(answer.status, 200);
+		}
+	}
+	/* Otherwise some would be found when the loop wakes up by itself, after 50 ms. */
+	ck_assert_int_lt(clock_ms() - since_ms, ROUNDS * 40);
+	for (int i = 0; i < ROUNDS; i++)
+		close(waiting[i]);
+	for (int k = 0; k < OTHERS; k++)
+		close(others[k]);
+}
+END_TEST
+
+START_TEST(large_messages_pass_requests_that_wait)
+{
+	enum { ROUNDS = 5, KEY_BASE64_BYTES = 4 << 20 };
+	static char body[KEY_BASE64_BYTES + 16];
+	int waiting[ROUNDS], other;
+
+	memset(body, 'A', KEY_BASE64_BYTES + 8);
+	memcpy(body, "{\"key\":\"", 8);
+	strcpy(body + KEY_BASE64_BYTES + 8, "\"}");
+	config.http_threads = 1;
+	config.max_request_bytes = KEY_BASE64_BYTES;
+	restart();
+	other = open_client();
+	for (int i = 0; i < ROUNDS; i++) {
+		waiting[i] = open_client();
+		http_post(waiting[i], "/v3/kv/range", "", NEVER);
+		fake_engine_wait_held(engine, i + 1);
+		post(other, "/v3/kv/range", "", body);
+		ck_assert_int_eq(answer.status, 200);
+		ck_assert_uint_gt(answer.body_len, 2 * KEY_BASE64_BYTES);
+	}
+	for (int i = 0; i < ROUNDS; i++)
+		close(waiting[i]);
+	close(other);
+}
+END_TEST
+
+START_TEST(waiting_costs_no_time)
+{
+	struct pollfd silent = {.events = POLLIN};
+	int reading = open_client(), fds[4];
+	clock_t before;
+
+	http_send(reading, "POST /v3/kv/range HTTP/1.1\r\nHost: a\r\nContent-Le");
+	for (int i = 0; i < 4; i++) {
+		fds[i] = open_client();
+		http_post(fds[i], "/v3/kv/range", "", NEVER);
+	}
+	fake_engine_wait_held(engine, 4);
+	before = clock();
+	silent.fd = fds[0];
+	ck_assert_int_eq(poll(&silent, 1, 300), 0);
+	ck_assert_int_lt((clock() - before) * 1000 / CLOCKS_PER_SEC, 30); /* it did not spin */
+	fake_engine_release(engine);
+	for (int i = 0; i < 4; i++) {
+		http_read(fds[i], &answer, false);
+		ck_assert_int_eq(answer.status, 200);
+		close(fds[i]);
+	}
+	close(reading);
+}
+END_TEST
+
 START_TEST(at_the_limit_clients_wait_to_be_accepted)
 {
 	int one, two, three;
@@ -878,6 +971,9 @@ static Suite *make_suite(void)
 	tcase_add_test(life, a_half_closed_client_is_told_that_it_canceled);
 	tcase_add_test(life, a_client_that_half_closed_with_its_request_is_told_too);
 	tcase_add_test(life, clients_vanish_at_random_and_leave_nothing);
+	tcase_add_test(life, requests_that_wait_hold_up_no_others);
+	tcase_add_test(life, large_messages_pass_requests_that_wait);
+	tcase_add_test(life, waiting_costs_no_time);
 	tcase_add_test(life, at_the_limit_clients_wait_to_be_accepted);
 	tcase_add_test(life, without_descriptors_accepting_pauses_and_goes_on);
 	tcase_add_test(life, draining_finishes_what_was_started);

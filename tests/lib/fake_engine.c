@@ -218,18 +218,31 @@ struct engine *fake_engine_new(void)
 	return engine;
 }
 
-void fake_engine_release(struct engine *engine)
+/* Those held back last, as long as more than so many are. */
+static void release_down_to(struct engine *engine, int count)
 {
-	pthread_mutex_lock(&engine->lock);
-	while (engine->held != NULL) {
+	while (engine->held_count > count) {
 		struct call *call = engine->held;
 
 		engine->held = call->next;
+		engine->held_count--;
 		call->next = engine->later;
 		engine->later = call;
 	}
-	engine->held_count = 0;
 	pthread_cond_broadcast(&engine->changed);
+}
+
+void fake_engine_release(struct engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	release_down_to(engine, 0);
+	pthread_mutex_unlock(&engine->lock);
+}
+
+void fake_engine_release_newest(struct engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	release_down_to(engine, engine->held_count - 1);
 	pthread_mutex_unlock(&engine->lock);
 }
 

@@ -30,6 +30,9 @@ void fake_engine_free(struct engine *engine);
 /* Finishes all calls that are held back. */
 void fake_engine_release(struct engine *engine);
 
+/* Finishes the one that has been held back for the shortest time. */
+void fake_engine_release_newest(struct engine *engine);
+
 /* The calls held back now. */
 int fake_engine_held(struct engine *engine);
 

@@ -166,9 +166,9 @@ const char *http_header(const struct http_answer *answer, const char *name)
 
 void http_read(int fd, struct http_answer *answer, bool head)
 {
+	static char dropped[HTTP_BODY_BYTES];
 	const char *length;
-	size_t kept = 0;
-	char byte;
+	size_t got = 0;
 
 	memset(answer, 0, sizeof *answer);
 	if (!read_head(fd, answer))
@@ -176,11 +176,15 @@ void http_read(int fd, struct http_answer *answer, bool head)
 	answer->status = atoi(answer->head + strlen("HTTP/1.1 "));
 	length = http_header(answer, "Content-Length");
 	answer->body_len = length != NULL ? strtoul(length, NULL, 10) : 0;
-	for (size_t i = 0; i < answer->body_len && !head; i++) {
-		if (recv(fd, &byte, 1, 0) != 1)
+	while (got < answer->body_len && !head) {
+		bool kept = got < sizeof answer->body - 1;
+		size_t room = kept ? sizeof answer->body - 1 - got : sizeof dropped;
+		size_t left = answer->body_len - got;
+		ssize_t len = recv(fd, kept ? answer->body + got : dropped, left < room ? left : room, 0);
+
+		if (len <= 0)
 			break;
-		if (kept < sizeof answer->body - 1)
-			answer->body[kept++] = byte;
+		got += (size_t)len;
 	}
 }
 
