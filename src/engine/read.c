@@ -52,11 +52,11 @@ static enum status_code append_barrier(struct engine *engine)
 	return STATUS_OK;
 }
 
-/* Whether as many wait as may be expected, or few enough come at a time not to
+/* Whether most of those wait that come at a time, or few enough come not to
  * wait for others. Under the lock. */
 static bool is_gathered(const struct engine *engine)
 {
-	return engine->read_crowd < GATHER_READS || 2 * engine->barred_count >= engine->read_crowd;
+	return engine->read_crowd < GATHER_READS || 4 * engine->barred_count >= 3 * engine->read_crowd;
 }
 
 /* Asks for those who wait. Under the lock, which it gives up. */
