@@ -75,6 +75,13 @@ class Bench:
     def say(self, text):
         print(text, flush=True)
 
+    def begin(self):
+        """Before the first part."""
+
+    def end(self):
+        """After the last one."""
+        self.profile_missed()
+
     def rounds(self, title, servers, contests):
         """Runs the contests in turns. 'contests' maps a name to a function that returns a
         figure, or several by name. Returns the figures by name, one per round."""
@@ -317,42 +324,49 @@ class Bench:
 PARTS = ("pinned", "throughput", "puts", "large", "streams")
 
 
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for program in ("ketad", "load", "echo", "trial", "sqlite", "fill", "watchers", "frames"):
+def options(description, programs, parts):
+    """A parser with what all of these benches can be told."""
+    parser = argparse.ArgumentParser(description=description)
+    for program in programs:
         parser.add_argument("--" + program, required=True, metavar="PROGRAM")
-    parser.add_argument("--etcd", metavar="PROGRAM", default=os.environ.get("ETCD"))
     parser.add_argument("--dir", default=".", help="where the data is kept meanwhile: on the disk that counts")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of one run")
     parser.add_argument("--keys", type=int, default=1000000)
     parser.add_argument("--quick", action="store_true", help="three short rounds and 100,000 keys")
-    parser.add_argument("--only", action="append", choices=PARTS, help="this part; may be repeated")
-    parser.add_argument("--profile", action="store_true", help="profile range and put, missed or not")
+    parser.add_argument("--only", action="append", choices=parts, help="this part; may be repeated")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--strict", action="store_true", help="fail when a budget is missed")
+    return parser
+
+
+def run(parser, make, parts):
+    """Makes a bench of the command line's arguments, runs its parts, or those asked for, and
+    prints the table. Returns the exit status."""
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.seconds, args.keys = 3, 0.4, 100000
-    return args
-
-
-def main():
-    args = arguments()
-    bench = Bench(args)
+    bench = make(args)
     try:
         bench.say(bench.machine())
-        for part in args.only or PARTS:
+        bench.begin()
+        for part in args.only or parts:
             getattr(bench, part)()
-        bench.profile_missed()
+        bench.end()
     finally:
         bench.programs.remove()
     bench.say("\n%s; %s\n\n%s" % (bench.machine(), bench.disturbance(), bench.table()))
     if args.json:
         bench.write_json(args.json)
-    if args.strict and any(row.verdict() == "MISSED" for row in bench.rows):
-        return 1
-    return 0
+    return 1 if args.strict and any(row.verdict() == "MISSED" for row in bench.rows) else 0
+
+
+def main():
+    parser = options(__doc__.split("\n")[0],
+                     ("ketad", "load", "echo", "trial", "sqlite", "fill", "watchers", "frames"), PARTS)
+    parser.add_argument("--etcd", metavar="PROGRAM", default=os.environ.get("ETCD"))
+    parser.add_argument("--profile", action="store_true", help="profile range and put, missed or not")
+    return run(parser, Bench, PARTS)
 
 
 if __name__ == "__main__":
