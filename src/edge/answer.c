@@ -26,7 +26,7 @@ enum { HEALTH_ARENA_BYTES = 1 << 20 };
 enum MHD_Result answer_reply(struct exchange *exchange, struct reply *reply)
 {
 	exchange->stage = STAGE_ANSWERED;
-	exchange->loop->progress = true; /* the daemon's next run sends it, if not this one */
+	exchange->loop->answered = true;
 	reply->cors_origin = exchange->cors_origin;
 	reply->close =
 		reply->close || atomic_load_explicit(&exchange->loop->edge->draining, memory_order_relaxed);

@@ -34,7 +34,7 @@ static void go_on(struct exchange *exchange, enum stage stage)
 
 	exchange->stage = stage;
 	loop->moving++;
-	loop->progress = true;
+	loop->resumed = true;
 	metric_add(METRIC_SUSPENDED, -1);
 	if (!exchange->suspended) {
 		loop->lingering--;
@@ -157,7 +157,7 @@ void exchange_end(void *arg, struct MHD_Connection *mhd, void **context,
 	if (exchange->stage == STAGE_WAITING)
 		give_up(exchange);
 	exchange->loop->moving--;
-	exchange->loop->progress = true;
+	exchange->loop->answered = true;
 	exchange->connection->exchange = NULL;
 	set_phase(exchange, PHASE_IDLE);
 	exchange->connection = NULL;

@@ -237,21 +237,24 @@ bool loop_lets_linger(const struct loop *loop, int64_t since_ms)
 	return loop->may_linger && loop->lingering <= LINGER_MAX && loop->now_ms - since_ms < LINGER_MS;
 }
 
-/* Whether the daemon has to run again at once. It always says so while requests
- * linger; when others are being read or answered, only suspending those shows
- * whether it is right. */
+/* Whether the daemon has to run again at once. It does not tell of a request that
+ * just went on, and always says yes while requests linger. Then an answer in its
+ * last run may still have to be sent, or the connection's next request to be read;
+ * and when others are being read or answered, only suspending those that linger
+ * shows whether it is right. */
 static bool is_busy(struct loop *loop)
 {
 	MHD_UNSIGNED_LONG_LONG daemon_ms;
 
 	loop->may_linger = true;
-	if (loop->progress)
+	if (loop->resumed)
 		return true;
-	if (loop->lingering > 0 && loop->moving == 0)
-		return false;
-	loop->may_linger = loop->lingering == 0;
-	return !loop->may_linger ||
-	       (MHD_get_timeout(loop->daemon, &daemon_ms) == MHD_YES && daemon_ms == 0);
+	if (loop->lingering == 0)
+		return MHD_get_timeout(loop->daemon, &daemon_ms) == MHD_YES && daemon_ms == 0;
+	if (loop->answered)
+		return true;
+	loop->may_linger = loop->moving == 0;
+	return !loop->may_linger;
 }
 
 /* Waits for something to do; 'spins' counts the turns in which there was. */
@@ -364,7 +367,8 @@ static void run_turns(struct loop *loop)
 	do {
 		wait_for_events(loop, &spins);
 		deliver_mail(loop);
-		loop->progress = false;
+		loop->resumed = false;
+		loop->answered = false;
 		MHD_run(loop->daemon);
 		check_time(loop);
 		run_streams(loop);

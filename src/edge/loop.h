@@ -62,7 +62,8 @@ struct loop {
 	int64_t engine_due_ms; /* when engine_reader_run is due at the latest */
 	struct connections connections;
 	struct stream_set streams;
-	bool progress;     /* a request went on since the daemon's last run began */
+	bool resumed;      /* a request went on after a wait, and the daemon has not run since */
+	bool answered;     /* a request was answered, or ended, in the daemon's last run */
 	bool may_linger;   /* requests that wait, in the daemon */
 	bool adding_seen;  /* the daemon told of the connection being added */
 	int64_t exchanges; /* requests that exist */
