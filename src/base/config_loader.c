@@ -239,7 +239,10 @@ void config_loader_release(struct config_loader *loader)
  * variable got lost. */
 static void refuse_alone(struct config_loader *loader)
 {
-	if (loader->kafka_origin != NULL)
+	const struct config_setting *servers = setting_of(loader, config_key_find(CONFIG_KAFKA_SERVERS));
+
+	/* Servers that could not be read have been refused already. */
+	if (loader->kafka_origin != NULL && (servers->text == NULL || *servers->text == '\0'))
 		config_loader_refuse(
 			loader, STATUS_BAD_CONFIG,
 			"%s: is for the Kafka log, but " CONFIG_KAFKA_SERVERS

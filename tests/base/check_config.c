@@ -549,6 +549,15 @@ START_TEST(with_kafka_the_defaults_hold)
 }
 END_TEST
 
+START_TEST(servers_that_cannot_be_read_are_refused_once)
+{
+	ck_assert_int_eq(load("--set kafkacache.bootstrap.servers=,,", ""), STATUS_BAD_CONFIG);
+	ck_assert_str_eq(
+		said(),
+		"--set kafkacache.bootstrap.servers: \",,\" must be a list without empty elements\n");
+}
+END_TEST
+
 START_TEST(a_file_of_the_original_is_taken)
 {
 	ck_assert_int_eq(
@@ -845,6 +854,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, variables_of_others_are_let_be);
 	tcase_add_test(tcase, variables_of_etcd_are_not_read_and_that_is_said);
 	tcase_add_test(tcase, with_kafka_the_defaults_hold);
+	tcase_add_test(tcase, servers_that_cannot_be_read_are_refused_once);
 	tcase_add_test(tcase, a_file_of_the_original_is_taken);
 	tcase_add_test(tcase, a_host_name_stands_in_for_the_listeners_host);
 	tcase_add_test(tcase, of_two_data_directories_kafkas_wins);
