@@ -19,17 +19,22 @@
 #include "engine/method.h"
 #include "rpc.pb-c.h"
 
-enum { HEALTH_ARENA_BYTES = 1 << 20 };
+enum {
+	HEALTH_ARENA_BYTES = 1 << 20,
+	ANSWER_RUNS =
+		2, /* of the daemon, to send one: the head, with what fits of the body, and the rest */
+};
 
 /* ---- Replies ---- */
 
 enum MHD_Result answer_reply(struct exchange *exchange, struct reply *reply)
 {
 	exchange->stage = STAGE_ANSWERED;
-	exchange->loop->answered = true;
+	exchange->loop->runs_due = ANSWER_RUNS;
 	reply->cors_origin = exchange->cors_origin;
-	reply->close =
-		reply->close || atomic_load_explicit(&exchange->loop->edge->draining, memory_order_relaxed);
+	/* libmicrohttpd may not see the end of a connection that came with a request. */
+	reply->close = reply->close || exchange->connection->hung_up ||
+	               atomic_load_explicit(&exchange->loop->edge->draining, memory_order_relaxed);
 	metric_add(METRIC_HTTP_REQUESTS, 1);
 	return reply_queue(exchange->mhd, reply);
 }

@@ -4,7 +4,7 @@
  * and who hung up. For the loop's thread only.
  *
  *   accepted ──► HEAD ──► BODY ──► BUSY ──► IDLE ──► HEAD ...
- *                 └────────────────►
+ *                 └────────────────►          └──► LEFT
  */
 #ifndef KETA_CONNECTION_H
 #define KETA_CONNECTION_H
@@ -21,6 +21,7 @@ enum phase {
 	PHASE_BODY, /* the body is */
 	PHASE_BUSY, /* the request is complete, its answer is not sent */
 	PHASE_IDLE, /* between two requests */
+	PHASE_LEFT, /* the same, and the client has hung up */
 	PHASE_COUNT
 };
 

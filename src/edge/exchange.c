@@ -106,6 +106,7 @@ static struct exchange *new_exchange(struct loop *loop)
 	exchange->loop = loop;
 	loop->exchanges++;
 	loop->moving++;
+	loop->heard = true;
 	return exchange;
 }
 
@@ -157,9 +158,10 @@ void exchange_end(void *arg, struct MHD_Connection *mhd, void **context,
 	if (exchange->stage == STAGE_WAITING)
 		give_up(exchange);
 	exchange->loop->moving--;
-	exchange->loop->answered = true;
+	if (exchange->loop->runs_due == 0)
+		exchange->loop->runs_due = 1; /* to read on */
 	exchange->connection->exchange = NULL;
-	set_phase(exchange, PHASE_IDLE);
+	set_phase(exchange, exchange->connection->hung_up ? PHASE_LEFT : PHASE_IDLE);
 	exchange->connection = NULL;
 	exchange->mhd = NULL;
 	if (!exchange->in_engine)

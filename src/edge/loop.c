@@ -106,6 +106,7 @@ static void on_connection(void *arg, struct MHD_Connection *mhd, void **context,
 	struct loop *loop = arg;
 	bool given_away;
 
+	loop->heard = true;
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
 		const union MHD_ConnectionInfo *info =
 			MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
@@ -191,15 +192,20 @@ static void on_hang_up(struct loop *loop, uint64_t id)
 	connection->hung_up = true;
 	if (connection->exchange != NULL)
 		exchange_abandon(connection->exchange);
+	else if (connection->phase == PHASE_IDLE)
+		connections_set_phase(&loop->connections, connection, PHASE_LEFT, loop->now_ms);
 }
 
 static void on_event(struct loop *loop, const struct epoll_event *event)
 {
 	uint64_t id = event->data.u64;
 
-	if (id == EVENT_DAEMON || id == EVENT_WAKE)
-		return; /* the daemon runs in every turn, and mail is delivered */
-	if (id >= STREAM_ID_MIN && id <= STREAM_ID_MAX)
+	/* The daemon runs in every turn, and mail is delivered. */
+	if (id == EVENT_DAEMON)
+		loop->came_in = true;
+	else if (id == EVENT_WAKE)
+		return;
+	else if (id >= STREAM_ID_MIN && id <= STREAM_ID_MAX)
 		stream_set_event(&loop->streams, id, event->events);
 	else
 		on_hang_up(loop, id);
@@ -238,10 +244,10 @@ bool loop_lets_linger(const struct loop *loop, int64_t since_ms)
 }
 
 /* Whether the daemon has to run again at once. It does not tell of a request that
- * just went on, and always says yes while requests linger. Then an answer in its
- * last run may still have to be sent, or the connection's next request to be read;
- * and when others are being read or answered, only suspending those that linger
- * shows whether it is right. */
+ * just went on, and always says yes while requests linger. Then an answer may still
+ * have to be sent, or the connection's next request to be read; and when others are
+ * being read or answered, or something else came in, only suspending those that
+ * linger shows whether it is right. */
 static bool is_busy(struct loop *loop)
 {
 	MHD_UNSIGNED_LONG_LONG daemon_ms;
@@ -251,9 +257,10 @@ static bool is_busy(struct loop *loop)
 		return true;
 	if (loop->lingering == 0)
 		return MHD_get_timeout(loop->daemon, &daemon_ms) == MHD_YES && daemon_ms == 0;
-	if (loop->answered)
+	if (loop->runs_due > 0)
 		return true;
-	loop->may_linger = loop->moving == 0;
+	loop->may_linger = loop->moving == 0 && !loop->unexplained;
+	loop->unexplained = false;
 	return !loop->may_linger;
 }
 
@@ -360,6 +367,14 @@ static void begin_stop(struct loop *loop, struct mail *mail)
 	}
 }
 
+static void run_daemon(struct loop *loop)
+{
+	loop->heard = false;
+	MHD_run(loop->daemon);
+	loop->unexplained |= loop->came_in && !loop->heard;
+	loop->came_in = false;
+}
+
 static void run_turns(struct loop *loop)
 {
 	int spins = 0;
@@ -368,8 +383,9 @@ static void run_turns(struct loop *loop)
 		wait_for_events(loop, &spins);
 		deliver_mail(loop);
 		loop->resumed = false;
-		loop->answered = false;
-		MHD_run(loop->daemon);
+		if (loop->runs_due > 0)
+			loop->runs_due--;
+		run_daemon(loop);
 		check_time(loop);
 		run_streams(loop);
 		check_drained(loop);

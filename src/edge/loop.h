@@ -63,7 +63,10 @@ struct loop {
 	struct connections connections;
 	struct stream_set streams;
 	bool resumed;      /* a request went on after a wait, and the daemon has not run since */
-	bool answered;     /* a request was answered, or ended, in the daemon's last run */
+	bool came_in;      /* something for the daemon, since it ran last */
+	bool heard;        /* in its last run it told of a new request, or of a connection's begin or end */
+	bool unexplained;  /* something came in of which it did not tell: a part of a long head, say */
+	int runs_due;      /* of the daemon, until answers are sent and what is behind them is read */
 	bool may_linger;   /* requests that wait, in the daemon */
 	bool adding_seen;  /* the daemon told of the connection being added */
 	int64_t exchanges; /* requests that exist */

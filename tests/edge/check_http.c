@@ -611,6 +611,27 @@ START_TEST(a_client_that_half_closed_with_its_request_is_told_too)
 }
 END_TEST
 
+/* On a connection that was used before: libmicrohttpd does not hear of an end that came
+ * together with a request. */
+START_TEST(a_half_closed_connection_is_closed)
+{
+	static const char *const BODIES[] = {NEVER, LATER, NOW};
+
+	for (int i = 0; i < 30; i++) {
+		int fd = open_client();
+
+		post(fd, "/v3/kv/range", "", NOW);
+		http_post(fd, "/v3/kv/range", "", BODIES[i % 3]);
+		shutdown(fd, SHUT_WR);
+		http_read(fd, &answer, false);
+		ck_assert_int_ne(answer.status, 0);
+		ck_assert(http_is_closed(fd));
+		close(fd);
+	}
+	await_metric(METRIC_CONNECTIONS, 0);
+}
+END_TEST
+
 /* In every state a client can be in; with the sanitizers on, this finds what
  * is left behind. */
 START_TEST(clients_vanish_at_random_and_leave_nothing)
@@ -697,6 +718,37 @@ START_TEST(requests_that_wait_hold_up_no_others)
 		close(waiting[i]);
 	for (int k = 0; k < OTHERS; k++)
 		close(others[k]);
+}
+END_TEST
+
+/* Of a request target that fills libmicrohttpd's first read nobody hears until it is read on. */
+START_TEST(a_long_target_is_read_beside_requests_that_wait)
+{
+	enum { ROUNDS = 20, TARGET_BYTES = 5000 };
+	static char request[TARGET_BYTES + 64];
+	int waiting[ROUNDS];
+	int64_t since_ms;
+
+	memcpy(request, "GET /", 5);
+	memset(request + 5, 'a', TARGET_BYTES);
+	strcpy(request + 5 + TARGET_BYTES, " HTTP/1.1\r\nHost: a\r\n\r\n");
+	config.http_threads = 1;
+	restart();
+	since_ms = clock_ms();
+	for (int i = 0; i < ROUNDS; i++) {
+		int fd = open_client();
+
+		waiting[i] = open_client();
+		http_post(waiting[i], "/v3/kv/range", "", NEVER);
+		fake_engine_wait_held(engine, i + 1);
+		http_send(fd, request);
+		http_read(fd, &answer, false);
+		ck_assert_int_eq(answer.status, 404);
+		close(fd);
+	}
+	ck_assert_int_lt(clock_ms() - since_ms, ROUNDS * 40);
+	for (int i = 0; i < ROUNDS; i++)
+		close(waiting[i]);
 }
 END_TEST
 
@@ -970,8 +1022,10 @@ static Suite *make_suite(void)
 	tcase_add_test(life, a_client_that_leaves_frees_its_connection_before_the_call_ends);
 	tcase_add_test(life, a_half_closed_client_is_told_that_it_canceled);
 	tcase_add_test(life, a_client_that_half_closed_with_its_request_is_told_too);
+	tcase_add_test(life, a_half_closed_connection_is_closed);
 	tcase_add_test(life, clients_vanish_at_random_and_leave_nothing);
 	tcase_add_test(life, requests_that_wait_hold_up_no_others);
+	tcase_add_test(life, a_long_target_is_read_beside_requests_that_wait);
 	tcase_add_test(life, large_messages_pass_requests_that_wait);
 	tcase_add_test(life, waiting_costs_no_time);
 	tcase_add_test(life, at_the_limit_clients_wait_to_be_accepted);
