@@ -2,7 +2,7 @@
 /*
  * How a node begins to take part in a shared log.
  *
- *     FOUND ──► FOLLOW ──► JOIN ──► JOINING ──► (joined)
+ *     FOUND ──► FOLLOW ──► JOIN ──► JOINING ──► CHECK ──► DONE
  *                            ▲         │
  *                            └─────────┘ the number was taken, or the record got lost
  *
@@ -10,7 +10,8 @@
  * several that do, the one whose record comes first has. FOLLOW: until everything
  * is applied that was in the log when the node started. JOIN: the node announces
  * its incarnation, with the next number of its name; its records count from there
- * on, and no record of an older incarnation does.
+ * on, and no record of an older incarnation does. CHECK: whether another has
+ * joined under its name since, which the applier only tells of one that has joined.
  */
 #include <stdlib.h>
 
@@ -18,8 +19,9 @@
 #include "base/logger.h"
 #include "base/version.h"
 #include "engine/internal.h"
+#include "state/schema.h"
 
-enum stage { STAGE_FOUND, STAGE_FOLLOW, STAGE_JOIN, STAGE_JOINING };
+enum stage { STAGE_FOUND, STAGE_FOLLOW, STAGE_JOIN, STAGE_JOINING, STAGE_CHECK, STAGE_DONE };
 
 struct entry {
 	struct engine *engine;
@@ -75,17 +77,20 @@ static enum status_code find_self(struct engine *engine, uint64_t *number, uint6
 	struct reader *reader;
 	enum status_code status = engine_reader_new(engine, &reader);
 	sqlite3_stmt *stmt;
+	int code = SQLITE_DONE;
 
 	if (status != STATUS_OK)
 		return status;
 	status = view_refresh(&reader->view);
 	stmt = reader->view.stmts[SQL_MEMBERS];
 	*number = *incarnation = 0;
-	while (status == STATUS_OK && sqlite3_step(stmt) == SQLITE_ROW)
+	while (status == STATUS_OK && (code = sqlite3_step(stmt)) == SQLITE_ROW)
 		if ((uint64_t)sqlite3_column_int64(stmt, 0) == atomic_load(&engine->member_id)) {
 			*number = (uint64_t)sqlite3_column_int64(stmt, 3);
 			*incarnation = (uint64_t)sqlite3_column_int64(stmt, 4);
 		}
+	if (status == STATUS_OK)
+		status = schema_translate(code);
 	sqlite3_reset(stmt);
 	engine_reader_free(reader);
 	return status;
@@ -115,14 +120,16 @@ static void join(struct entry *entry)
 	own_record_start(engine, &entry->own, &request.base);
 }
 
-/* Another node of this name may have joined by the time that this one knows that it has: the applier,
- * which tells of those that come later, did not know it either. */
-static void check_replaced(struct engine *engine)
+/* False when the database cannot be read now. */
+static bool check_replaced(struct engine *engine)
 {
 	uint64_t number, incarnation;
 
-	if (find_self(engine, &number, &incarnation) == STATUS_OK && incarnation != engine->incarnation)
+	if (find_self(engine, &number, &incarnation) != STATUS_OK)
+		return false;
+	if (incarnation != engine->incarnation)
 		engine_note_replaced(engine);
+	return true;
 }
 
 static void note_joined(struct engine *engine)
@@ -161,13 +168,19 @@ void entry_turn(struct entry *entry)
 			break;
 		if (entry->own.status == STATUS_OK) {
 			note_joined(engine);
-			check_replaced(engine);
+			entry->stage = STAGE_CHECK;
 			break;
 		}
 		logger_warn("engine", "joining the cluster did not succeed; it is tried again",
 		            LOG_STR("error", status_code_name(entry->own.status)), LOG_END);
 		entry->stage = STAGE_JOIN;
 		entry->again_ms = now_ms + PAUSE_MS;
+		break;
+	case STAGE_CHECK:
+		if (check_replaced(engine))
+			entry->stage = STAGE_DONE;
+		break;
+	case STAGE_DONE:
 		break;
 	}
 }

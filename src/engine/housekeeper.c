@@ -105,7 +105,7 @@ static void turn(struct engine *engine, struct housekeeping *house, int64_t now_
 
 	propose_expire(engine, now_ms);
 	read_expire(engine, now_ms);
-	if (engine->shared && !atomic_load(&engine->joined) && !atomic_load(&engine->draining))
+	if (engine->shared && !atomic_load(&engine->draining))
 		entry_turn(engine->entry);
 	if (engine->shared)
 		read_retry_barrier(engine);

@@ -331,7 +331,7 @@ void engine_give_up(struct engine *engine, enum status_code verdict);
 void engine_note_replaced(struct engine *engine);
 
 /* How a node begins: founds the cluster if there is none, catches up, joins. To
- * be called often, until engine->joined. The housekeeper's thread. */
+ * be called often. The housekeeper's thread. */
 enum status_code entry_new(struct engine *engine, struct entry **out);
 void entry_free(struct entry *entry);
 void entry_turn(struct entry *entry);
