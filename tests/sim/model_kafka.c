@@ -626,8 +626,27 @@ static int64_t arrive(struct model_kafka *kafka, const struct model_letter *lett
 	if (prng_chance(kafka->prng, 3)) {
 		kafka->counts.twins++;
 		add_record(kafka, letter->data, letter->len, letter->appended_ms, true);
+	} else if (prng_below(kafka->prng, 200) == 0) {
+		struct model_letter again = *letter;
+
+		kafka->counts.twins++;
+		again.data = copy(letter->data, letter->len);
+		queue_push(&kafka->limbo, again);
 	}
 	return offset;
+}
+
+/* The next record to arrive: mostly the oldest, or one that overtakes it because that has to be sent again.
+ */
+static struct model_letter take_next(struct model_link *link)
+{
+	size_t at = 0;
+
+	if (link->outbox.count > 1 && prng_below(link->kafka->prng, 50) == 0) {
+		at = 1 + prng_below(link->kafka->prng, (unsigned)(link->outbox.count - 1));
+		link->kafka->counts.overtaken++;
+	}
+	return queue_take(&link->outbox, at);
 }
 
 /* The process is told that a record timed out; it may be on its way all the same. */
@@ -649,7 +668,7 @@ void model_link_deliver(struct model_link *link)
 
 	if (is_away(link) || link->outbox.count == 0)
 		return;
-	letter = queue_take(&link->outbox, 0);
+	letter = take_next(link);
 	if (prng_below(link->kafka->prng, 200) == 0) {
 		time_out(link, &letter);
 		return;

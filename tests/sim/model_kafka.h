@@ -9,8 +9,9 @@
  *                      └────► limbo: arrives at any time, or never
  *
  * It keeps Kafka's promises and nothing beyond: records of a link arrive in the
- * order in which they were appended, but those that timed out; a record may
- * arrive twice; a commit takes effect as a whole but is seen in each table in
+ * order in which they were appended, but for those that timed out, and those that were
+ * overtaken because they had to be sent again; a record may
+ * arrive twice, at once or at any time later; a commit takes effect as a whole but is seen in each table in
  * its own time; a writer of the tables that was fenced can commit nothing. The
  * promises can be broken on demand, to see that it is found out.
  */
@@ -88,7 +89,7 @@ struct model_kafka {
 	bool fences_nobody, shows_early, keeps_gone_leases, freezes_markers, trims_ahead, trusts_log;
 
 	struct {
-		int64_t late, twins, timeouts, unknown_commits, fenced, commits, trims;
+		int64_t late, twins, overtaken, timeouts, unknown_commits, fenced, commits, trims;
 	} counts;
 };
 
@@ -126,7 +127,7 @@ void model_link_on_switch(struct model_link *link, void (*run)(void *arg), void 
 /* The newest offset that this process has applied: for trims_ahead. */
 void model_link_note_applied(struct model_link *link, int64_t offset);
 
-/* The oldest record on its way arrives, or times out. */
+/* The next record on its way arrives, or times out. */
 void model_link_deliver(struct model_link *link);
 
 /* The process hears of the oldest record that has arrived. */

@@ -1434,6 +1434,7 @@ static void tear_down(struct sim *sim)
 		node_end(&sim->nodes[i], NODE_WIPE);
 	}
 	sim->counts->twins += sim->kafka.counts.twins;
+	sim->counts->overtaken += sim->kafka.counts.overtaken;
 	sim->counts->late += sim->kafka.counts.late;
 	sim->counts->timeouts += sim->kafka.counts.timeouts;
 	sim->counts->checkpoints += sim->kafka.counts.commits;

@@ -29,11 +29,12 @@ struct sim_options {
 /* What happened, over all runs. */
 #define SIM_COUNTS(X)                                                                                      \
 	X(steps)                                                                                           \
-	X(calls) X(acknowledged) X(refused) X(lost) X(reads) X(old_reads) X(barriers) X(records)           \
-		X(ignored) X(twins) X(late) X(timeouts) X(expiries) X(elections) X(offices) X(checkpoints) \
-			X(fenced) X(unknown_commits) X(trims) X(rebuilds) X(gaps) X(kills) X(power_cuts)   \
-				X(wipes) X(stops) X(pauses) X(stalls) X(leaps) X(outages) X(cuts)          \
-					X(verdicts) X(poisons) X(upgrades) X(raises) X(diverged)           \
+	X(calls)                                                                                           \
+	X(acknowledged) X(refused) X(lost) X(reads) X(old_reads) X(barriers) X(records) X(ignored)         \
+		X(twins) X(overtaken) X(late) X(timeouts) X(expiries) X(elections) X(offices)              \
+			X(checkpoints) X(fenced) X(unknown_commits) X(trims) X(rebuilds) X(gaps) X(kills)  \
+				X(power_cuts) X(wipes) X(stops) X(pauses) X(stalls) X(leaps) X(outages)    \
+					X(cuts) X(verdicts) X(poisons) X(upgrades) X(raises) X(diverged)   \
 						X(twin_names) X(lost_tails) X(recreated) X(unnoticed)      \
 							X(disk_faults) X(sums)
 
