@@ -21,8 +21,8 @@
 
 enum {
 	HEALTH_ARENA_BYTES = 1 << 20,
-	ANSWER_RUNS =
-		2, /* of the daemon, to send one: the head, with what fits of the body, and the rest */
+	/* Of the daemon, to send an answer: the head with what fits of the body, and the rest. */
+	ANSWER_RUNS = 2,
 };
 
 /* ---- Replies ---- */
@@ -32,9 +32,8 @@ enum MHD_Result answer_reply(struct exchange *exchange, struct reply *reply)
 	exchange->stage = STAGE_ANSWERED;
 	exchange->loop->runs_due = ANSWER_RUNS;
 	reply->cors_origin = exchange->cors_origin;
-	/* libmicrohttpd may not see the end of a connection that came with a request. */
-	reply->close = reply->close || exchange->connection->hung_up ||
-	               atomic_load_explicit(&exchange->loop->edge->draining, memory_order_relaxed);
+	reply->close =
+		reply->close || atomic_load_explicit(&exchange->loop->edge->draining, memory_order_relaxed);
 	metric_add(METRIC_HTTP_REQUESTS, 1);
 	return reply_queue(exchange->mhd, reply);
 }

@@ -17,14 +17,17 @@ enum {
 	HEAD_MS = 30000,
 	BODY_MS = 30000,
 	IDLE_MS = 300000,
-	LEFT_MS = 1000, /* libmicrohttpd mostly sees it by itself */
+	LEFT_MS = 1000, /* libmicrohttpd does not see an end that came together with a request */
 	FDS_FIRST = 1024,
 };
 
 /* How long a connection may stay in a phase; 0: without limit. */
 static const int64_t PHASE_LIMIT_MS[PHASE_COUNT] = {
-	[PHASE_HEAD] = HEAD_MS, [PHASE_BODY] = BODY_MS, [PHASE_BUSY] = 0,
-	[PHASE_IDLE] = IDLE_MS, [PHASE_LEFT] = LEFT_MS,
+	[PHASE_HEAD] = HEAD_MS, /* */
+	[PHASE_BODY] = BODY_MS, /* */
+	[PHASE_BUSY] = 0,       /* */
+	[PHASE_IDLE] = IDLE_MS, /* */
+	[PHASE_LEFT] = LEFT_MS,
 };
 
 void connections_init(struct connections *connections, int epoll_fd)

@@ -611,24 +611,43 @@ START_TEST(a_client_that_half_closed_with_its_request_is_told_too)
 }
 END_TEST
 
-/* On a connection that was used before: libmicrohttpd does not hear of an end that came
+/* On connections that were used before: libmicrohttpd does not hear of an end that came
  * together with a request. */
-START_TEST(a_half_closed_connection_is_closed)
+START_TEST(half_closed_connections_are_closed)
 {
 	static const char *const BODIES[] = {NEVER, LATER, NOW};
+	int fds[30];
 
 	for (int i = 0; i < 30; i++) {
-		int fd = open_client();
-
-		post(fd, "/v3/kv/range", "", NOW);
-		http_post(fd, "/v3/kv/range", "", BODIES[i % 3]);
-		shutdown(fd, SHUT_WR);
-		http_read(fd, &answer, false);
+		fds[i] = open_client();
+		post(fds[i], "/v3/kv/range", "", NOW);
+		http_post(fds[i], "/v3/kv/range", "", BODIES[i % 3]);
+		shutdown(fds[i], SHUT_WR);
+		http_read(fds[i], &answer, false);
 		ck_assert_int_ne(answer.status, 0);
-		ck_assert(http_is_closed(fd));
-		close(fd);
+	}
+	for (int i = 0; i < 30; i++) {
+		ck_assert(http_is_closed(fds[i]));
+		close(fds[i]);
 	}
 	await_metric(METRIC_CONNECTIONS, 0);
+}
+END_TEST
+
+START_TEST(all_that_came_before_a_half_close_is_answered)
+{
+	for (int i = 0; i < 50; i++) {
+		int fd = open_client();
+
+		for (int k = 0; k < 3; k++)
+			http_post(fd, "/v3/kv/range", "", NOW);
+		shutdown(fd, SHUT_WR);
+		for (int k = 0; k < 3; k++) {
+			http_read(fd, &answer, false);
+			ck_assert_int_eq(answer.status, 200);
+		}
+		close(fd);
+	}
 }
 END_TEST
 
@@ -1022,7 +1041,8 @@ static Suite *make_suite(void)
 	tcase_add_test(life, a_client_that_leaves_frees_its_connection_before_the_call_ends);
 	tcase_add_test(life, a_half_closed_client_is_told_that_it_canceled);
 	tcase_add_test(life, a_client_that_half_closed_with_its_request_is_told_too);
-	tcase_add_test(life, a_half_closed_connection_is_closed);
+	tcase_add_test(life, half_closed_connections_are_closed);
+	tcase_add_test(life, all_that_came_before_a_half_close_is_answered);
 	tcase_add_test(life, clients_vanish_at_random_and_leave_nothing);
 	tcase_add_test(life, requests_that_wait_hold_up_no_others);
 	tcase_add_test(life, a_long_target_is_read_beside_requests_that_wait);
