@@ -101,7 +101,7 @@ struct advice {
 static const struct advice RESERVED[] = {
 	{"acks", ORDER},
 	{"request.required.acks", ORDER},
-	{"enable.idempotence", "the tables cannot do without it, and the log does not need it"},
+	{"enable.idempotence", ORDER},
 	{"enable.gapless.guarantee", ORDER},
 	{"max.in.flight", ORDER},
 	{"max.in.flight.requests.per.connection", ORDER},

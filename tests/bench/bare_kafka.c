@@ -10,10 +10,9 @@
  * The topic is made for the run, and deleted when all went well. The settings
  * are those that gave the shortest way (SETTINGS); --set tries another one.
  *
- * A record waits while any is unconfirmed, and all that wait are handed over together: fewer
- * and larger requests. --hold sets how many may be unconfirmed. (With enable.idempotence=true
- * librdkafka 2.0.2 polls without pause while it waits for the confirmation of five
- * records or more and has another one.)
+ * librdkafka's idempotent producer polls without pause while it waits for the
+ * confirmation of five records or more and has another one. So a record waits
+ * here, not there, while any is unconfirmed; --hold sets how many may be.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -37,7 +36,7 @@ enum {
 	BATCH = 512,      /* messages taken from a queue at once */
 	ADMIN_MS = 30000, /* for what is done once */
 	TEXT_BYTES = 512, /* of librdkafka's error texts */
-	WARM_UP_MS = 300, /* before what counts: connections, compiled code in the broker */
+	WARM_UP_MS = 300, /* before what counts: connections, idempotence, compiled code in the broker */
 };
 
 /* Which handle a setting is for. */
@@ -49,7 +48,7 @@ struct setting {
 };
 
 static const struct setting SETTINGS[] = {
-	{SIDE_PRODUCER, "enable.idempotence", "false"},
+	{SIDE_PRODUCER, "enable.idempotence", "true"},
 	{SIDE_PRODUCER, "acks", "all"},
 	{SIDE_PRODUCER, "linger.ms", "0"},
 	{SIDE_CONSUMER, "group.id", "bare"}, /* only because assigning wants one: nothing joins it */
