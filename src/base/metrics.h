@@ -141,6 +141,8 @@ enum metric_kind {
 	  "1 when a broker of Kafka's has answered within the last seconds.")                              \
 	X(KAFKA_ERRORS, COUNTER, "keta_kafka_errors_total", "", 0, 0,                                      \
 	  "Errors of Kafka's clients, connections included.")                                              \
+	X(KAFKA_PRODUCER_RESTARTS, COUNTER, "keta_kafka_producer_restarts_total", "", 0, 0,                \
+	  "Times that a fatal error made the log's producer start anew.")                                  \
 	X(LEASES, GAUGE, "keta_leases", "", 0, 0, "Leases that exist.")                                    \
 	X(RENEWAL_IDS, HISTOGRAM, "keta_lease_renewal_batch_leases", "", 1, 13,                            \
 	  "Lease renewals written in one log record.")                                                     \

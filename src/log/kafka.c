@@ -75,10 +75,9 @@ static const struct setting DEFAULTS[] = {
 /* None of these can be given by the user. */
 static const struct setting FIXED[] = {
 	{FOR_ALL, "allow.auto.create.topics", "false"},
+	{FOR_PRODUCERS, "enable.idempotence", "true"},
 	{FOR_PRODUCERS, "acks", "all"},
 	{FOR_PRODUCERS, "max.in.flight", "5"},
-	{FOR(APPENDER), "enable.idempotence", "false"}, /* see kafka_log.c */
-	{FOR(WRITER), "enable.idempotence", "true"},
 	{FOR_CONSUMERS, "auto.offset.reset", "error"},
 	{FOR_CONSUMERS, "enable.auto.commit", "false"},
 	{FOR_CONSUMERS, "enable.auto.offset.store", "false"},

@@ -39,8 +39,8 @@ enum kafka_role {
 enum {
 	/* What Kafka's framing may add to the largest record, and a row's to a request's bytes. */
 	KAFKA_OVERHEAD_BYTES = 64 << 10,
-	/* The part of an append's time-out that it may wait before librdkafka has it. */
-	KAFKA_HOLD_MAX_MS = 200,
+	KAFKA_HOLD_MAX_MS =
+		400, /* the part of an append's time-out that it may wait before librdkafka has it */
 	KAFKA_FAILURE_BYTES = 512,
 };
 

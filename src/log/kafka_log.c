@@ -2,17 +2,14 @@
 /*
  * The log as a topic of one partition.
  *
- * Appends go to a producer under one lock, so that the order of the calls is the
- * order in the topic. Only what has to be sent again may stand there twice, or behind later
- * ones: whoever applies the records ignores what does not follow on the newest number
- * of its proposer. (librdkafka's idempotent producer would prevent both. But it sends nothing
- * more while five records or more are unconfirmed, and lets its thread spin until they are; 2.0.2.)
- *
- * A request costs a broker, and everybody on the way back, as much as some dozens of
- * records do. So when many append at a time, later ones wait here for a moment while
- * any are unconfirmed, and go together. A thread of the log's own
+ * Appends go to an idempotent producer, under one lock, so that the order of the
+ * calls is the order in the topic. While any are unconfirmed, later ones wait here,
+ * and go together when all are: librdkafka, which would not send them before either,
+ * lets its thread spin while it has some that must wait. When many append at a time the
+ * next lot may gather for a moment besides: a request costs a broker, and everybody on the
+ * way back, as much as some dozens of records do. A thread of the log's own
  * tells what became of appends, and does what else has to be done now and then: it
- * answers librdkafka's callbacks and keeps the gauges.
+ * replaces a producer that died, answers librdkafka's callbacks and keeps the gauges.
  *
  * Records come through librdkafka's plain consumer, without a group, into a queue
  * of our own that log_wake can interrupt. They must be dense. When Kafka says that
@@ -38,9 +35,10 @@ enum {
 	GATHER_US = 25,      /* that one of many may take to come */
 	GATHER_MIN_US = 1000,
 	GATHER_MAX_US = 5000,
-	HOLD_MS = 10, /* that a record waits at most for the confirmation of others */
+	HOLD_MS = 300, /* by then librdkafka gets what waits: the confirmation may never come */
 	WAITING_MAX_BYTES = 64 << 20,
 	GAUGE_INTERVAL_MS = 100,
+	RESTART_INTERVAL_MS = 1000, /* a new producer that dies at once is not made in a loop */
 	RANGE_INTERVAL_MS = 1000,
 	BEYOND_END_MS = 30000, /* a follower that became leader has caught up by then */
 	CLOSE_FLUSH_MS = 1000,
@@ -59,21 +57,27 @@ struct entry {
 	uint8_t data[];
 };
 
+struct producer {
+	rd_kafka_t *rk; /* NULL: none */
+	rd_kafka_topic_t *topic;
+};
+
 struct kafka_log {
 	struct log base;
 	struct kafka *kafka;
 
 	struct kafka_client append_client;
-	rd_kafka_t *producer;
-	rd_kafka_topic_t *produced;
-	pthread_mutex_t append_lock; /* guards what follows, up to 'gather_until_us' */
-	size_t under_way;            /* records that the producer has and has not confirmed */
+	pthread_mutex_t append_lock; /* guards what follows, up to 'restarted_ms' */
+	struct producer producer;
+	size_t under_way; /* records that it has and has not confirmed */
 	struct entry *waiting;
 	struct entry **last_waiting;
 	size_t waiting_bytes;
 	size_t waiting_count;
-	size_t crowd;            /* records that wait or are under way at a time, lately */
+	size_t crowd;            /* records that are on their way at a time, lately */
 	int64_t gather_until_us; /* none are under way, and those that wait are to be more; 0: not so */
+	struct producer retired; /* to be drained by the thread */
+	int64_t restarted_ms;
 
 	size_t delivered; /* by the last poll; the thread's */
 	int poll_ms;      /* for the next; the thread's */
@@ -157,7 +161,7 @@ static void take_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, voi
 	       atomic_load(&log->overtaken) ? RD_KAFKA_RESP_ERR__MSG_TIMED_OUT : message->err);
 }
 
-static bool make_producer(struct kafka_log *log)
+static bool make_producer(struct kafka_log *log, struct producer *out)
 {
 	char errstr[512];
 	rd_kafka_conf_t *conf = kafka_conf_new(log->kafka, KAFKA_APPENDER, errstr);
@@ -167,35 +171,70 @@ static bool make_producer(struct kafka_log *log)
 		return false;
 	}
 	rd_kafka_conf_set_dr_msg_cb(conf, take_delivery);
-	log->producer = kafka_handle_new(&log->append_client, KAFKA_APPENDER, conf);
-	if (log->producer == NULL)
+	out->rk = kafka_handle_new(&log->append_client, KAFKA_APPENDER, conf);
+	if (out->rk == NULL)
 		return false;
 	/* This also makes it ask who leads the partition, before the first append. */
-	log->produced = rd_kafka_topic_new(log->producer, log->kafka->topics[TOPIC_COMMITS], NULL);
-	return log->produced != NULL;
+	out->topic = rd_kafka_topic_new(out->rk, log->kafka->topics[TOPIC_COMMITS], NULL);
+	if (out->topic == NULL) {
+		rd_kafka_destroy(out->rk);
+		out->rk = NULL;
+		return false;
+	}
+	return true;
 }
 
-/* Tells that whatever the producer has left has timed out, and ends it. It may be missing. */
-static void end_producer(struct kafka_log *log)
+/* Tells that whatever is left in a producer has timed out, and ends it. The thread only. */
+static void drain_producer(struct producer *producer)
 {
-	if (log->producer == NULL)
+	if (producer->rk == NULL)
 		return;
-	rd_kafka_purge(log->producer, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
-	while (rd_kafka_outq_len(log->producer) > 0)
-		rd_kafka_poll(log->producer, TICK_MS);
-	if (log->produced != NULL)
-		rd_kafka_topic_destroy(log->produced);
-	rd_kafka_destroy(log->producer);
-	log->producer = NULL;
+	rd_kafka_purge(producer->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+	while (rd_kafka_outq_len(producer->rk) > 0)
+		rd_kafka_poll(producer->rk, TICK_MS);
+	rd_kafka_topic_destroy(producer->topic);
+	rd_kafka_destroy(producer->rk);
+	producer->rk = NULL;
 }
 
-/* Gives a record to the producer. append_lock is held. */
+/* Puts a new producer in the place of one that had a fatal error. append_lock is held. */
+static bool replace_producer(struct kafka_log *log)
+{
+	int64_t now = clock_ms();
+	struct producer made;
+	char errstr[512] = "";
+
+	if (log->retired.rk != NULL || now - log->restarted_ms < RESTART_INTERVAL_MS)
+		return false;
+	log->restarted_ms = now;
+	rd_kafka_fatal_error(log->producer.rk, errstr, sizeof errstr);
+	if (!make_producer(log, &made))
+		return false;
+	/* None of them is to be sent after one that the new producer takes. */
+	rd_kafka_purge(log->producer.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+	log->retired = log->producer;
+	log->producer = made;
+	log->under_way = 0;
+	metric_add(METRIC_KAFKA_PRODUCER_RESTARTS, 1);
+	logger_warn("kafka", "producer restarted", LOG_STR("why", errstr));
+	return true;
+}
+
+/* Gives a record to the producer, or to a new one if that has died. append_lock is held. */
 static rd_kafka_resp_err_t produce(struct kafka_log *log, struct entry *entry)
 {
-	if (rd_kafka_produce(log->produced, 0, 0, entry->data, entry->len, NULL, 0, entry) != 0)
-		return rd_kafka_last_error();
-	log->under_way++;
-	return RD_KAFKA_RESP_ERR_NO_ERROR;
+	for (;;) {
+		rd_kafka_resp_err_t err;
+
+		if (rd_kafka_produce(log->producer.topic, 0, 0, entry->data, entry->len, NULL, 0, entry) ==
+		    0) {
+			log->under_way++;
+			return RD_KAFKA_RESP_ERR_NO_ERROR;
+		}
+		err = rd_kafka_last_error();
+		if (err != RD_KAFKA_RESP_ERR__FATAL || !replace_producer(log))
+			return err;
+	}
 }
 
 static void hold(struct kafka_log *log, struct entry *entry)
@@ -207,16 +246,11 @@ static void hold(struct kafka_log *log, struct entry *entry)
 	log->waiting_count++;
 }
 
-static bool is_crowded(const struct kafka_log *log)
-{
-	return log->crowd >= GATHER_RECORDS;
-}
-
 /* Whether most of those wait that come at a time. (With half of them, twice as many requests
  * cost more than what their overlapping gains.) */
 static bool is_gathered(const struct kafka_log *log)
 {
-	return !is_crowded(log) || 4 * log->waiting_count >= 3 * log->crowd;
+	return log->crowd < GATHER_RECORDS || 4 * log->waiting_count >= 3 * log->crowd;
 }
 
 /* Gives the producer what waits. append_lock is held. */
@@ -225,7 +259,7 @@ static void hand_over(struct kafka_log *log)
 	while (log->waiting != NULL) {
 		struct entry *entry = log->waiting, *next = entry->next;
 
-		/* What cannot be taken now, for want of room, is tried again. */
+		/* What cannot be taken now, for want of room or of a producer, is tried again. */
 		if (produce(log, entry) != RD_KAFKA_RESP_ERR_NO_ERROR)
 			break;
 		log->waiting = next;
@@ -255,9 +289,7 @@ static enum status_code append(struct log *base, const uint8_t *data, size_t len
 	memcpy(entry->data, data, len);
 
 	pthread_mutex_lock(&log->append_lock);
-	if (log->under_way + log->waiting_count >= log->crowd)
-		log->crowd = log->under_way + log->waiting_count + 1;
-	if ((log->under_way > 0 && is_crowded(log)) || log->waiting != NULL || log->gather_until_us != 0) {
+	if (log->under_way > 0 || log->waiting != NULL || log->gather_until_us != 0) {
 		if (log->waiting_bytes + len > WAITING_MAX_BYTES)
 			code = STATUS_TOO_MANY_REQUESTS;
 		else
@@ -280,37 +312,21 @@ static enum status_code append(struct log *base, const uint8_t *data, size_t len
 	return code;
 }
 
-/* After deliveries. append_lock is held. */
-static void note_crowd(struct kafka_log *log)
-{
-	size_t crowd = log->delivered + log->under_way + log->waiting_count;
-	size_t faded = log->crowd - (log->crowd + 7) / 8;
-
-	log->crowd = crowd > faded ? crowd : faded;
-}
-
 /* All are confirmed: the next lot goes, or gathers. append_lock is held. */
 static void begin_lot(struct kafka_log *log)
 {
 	int64_t gather_us = (int64_t)log->crowd * GATHER_US;
+	size_t crowd = log->delivered + log->waiting_count;
 
 	if (gather_us < GATHER_MIN_US)
 		gather_us = GATHER_MIN_US;
 	if (gather_us > GATHER_MAX_US)
 		gather_us = GATHER_MAX_US;
+	log->crowd = crowd > log->crowd ? crowd : log->crowd - (log->crowd + 7) / 8;
 	if (is_gathered(log))
 		hand_over(log);
 	else
 		log->gather_until_us = clock_us() + gather_us;
-}
-
-/* Whether what waits need not wait any longer. append_lock is held. */
-static bool is_due(const struct kafka_log *log, int64_t now_us)
-{
-	if (log->gather_until_us != 0)
-		return now_us >= log->gather_until_us;
-	return log->waiting != NULL &&
-	       (log->under_way == 0 || now_us - log->waiting->since_us >= HOLD_MS * 1000);
 }
 
 /* Takes out what has waited longer than an append may take. append_lock is held. */
@@ -344,25 +360,25 @@ static void finish_all(struct kafka_log *log, struct entry *entry)
 	}
 }
 
-/* After a poll of the producer: what was delivered makes room for what waits. */
-static void go_on(struct kafka_log *log)
+/* After a poll of a producer: what was delivered makes room for what waits. */
+static void go_on(struct kafka_log *log, const rd_kafka_t *polled)
 {
 	struct entry *expired = NULL;
 
 	pthread_mutex_lock(&log->append_lock);
-	log->under_way -= log->delivered;
-	if (log->delivered > 0)
-		note_crowd(log);
-	if (log->delivered > 0 && log->under_way == 0)
+	if (log->producer.rk == polled)
+		log->under_way -= log->delivered;
+	if (rd_kafka_fatal_error(log->producer.rk, NULL, 0) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		replace_producer(log);
+	if (log->under_way == 0 && log->delivered > 0)
 		begin_lot(log);
-	else if (is_due(log, clock_us()))
+	else if ((log->gather_until_us != 0 && clock_us() >= log->gather_until_us) ||
+	         (log->waiting != NULL && log->gather_until_us == 0 &&
+	          (log->under_way == 0 || clock_us() - log->waiting->since_us >= HOLD_MS * 1000)))
 		hand_over(log);
 	if (log->waiting != NULL)
 		expired = take_expired(log);
-	if (log->gather_until_us != 0)
-		log->poll_ms = 1;
-	else
-		log->poll_ms = log->under_way > 0 && is_crowded(log) ? HOLD_MS : TICK_MS;
+	log->poll_ms = log->gather_until_us != 0 ? 1 : TICK_MS;
 	pthread_mutex_unlock(&log->append_lock);
 	finish_all(log, expired);
 }
@@ -437,22 +453,45 @@ static void take_trimmed(struct kafka_log *log)
 	}
 }
 
+static void drain_retired(struct kafka_log *log)
+{
+	struct producer retired;
+
+	pthread_mutex_lock(&log->append_lock);
+	retired = log->retired;
+	pthread_mutex_unlock(&log->append_lock);
+	if (retired.rk == NULL)
+		return;
+	drain_producer(&retired);
+	/* Only now may the next one retire. */
+	pthread_mutex_lock(&log->append_lock);
+	log->retired.rk = NULL;
+	pthread_mutex_unlock(&log->append_lock);
+}
+
 static void *run(void *arg)
 {
 	struct kafka_log *log = arg;
 
 	while (!atomic_load(&log->stopping)) {
+		rd_kafka_t *rk;
+
+		pthread_mutex_lock(&log->append_lock);
+		rk = log->producer.rk;
+		pthread_mutex_unlock(&log->append_lock);
 		log->delivered = 0;
-		rd_kafka_poll(log->producer, log->poll_ms);
-		go_on(log);
+		rd_kafka_poll(rk, log->poll_ms); /* only this thread ends a producer */
+		go_on(log, rk);
+		drain_retired(log);
 		rd_kafka_poll(log->consumer, 0);
 		kafka_serve_admin(log->kafka);
 		take_trimmed(log);
 		note_end(log);
 	}
 	hand_over(log); /* nobody appends any more */
-	rd_kafka_flush(log->producer, CLOSE_FLUSH_MS);
-	end_producer(log);
+	rd_kafka_flush(log->producer.rk, CLOSE_FLUSH_MS);
+	drain_producer(&log->producer);
+	drain_producer(&log->retired);
 	finish_all(log, log->waiting);
 	return NULL;
 }
@@ -679,7 +718,7 @@ static void wake(struct log *base)
 	rd_kafka_queue_yield(log->queue);
 }
 
-/* Everything but the thread and the producer; parts may be missing. */
+/* Everything but the thread and the producers; parts may be missing. */
 static void free_log(struct kafka_log *log)
 {
 	release_held(log);
@@ -702,9 +741,12 @@ static void free_log(struct kafka_log *log)
 static void close_log(struct log *base)
 {
 	struct kafka_log *log = (struct kafka_log *)base;
-	rd_kafka_queue_t *main_queue = rd_kafka_queue_get_main(log->producer);
+	rd_kafka_queue_t *main_queue;
 
 	atomic_store(&log->stopping, true);
+	pthread_mutex_lock(&log->append_lock);
+	main_queue = rd_kafka_queue_get_main(log->producer.rk);
+	pthread_mutex_unlock(&log->append_lock);
 	rd_kafka_queue_yield(main_queue);
 	rd_kafka_queue_destroy(main_queue);
 	pthread_join(log->thread, NULL);
@@ -761,13 +803,16 @@ enum status_code kafka_log_open(struct kafka *kafka, int64_t after, struct log *
 	if (admin == NULL)
 		goto failed;
 	log->trimmed = rd_kafka_queue_new(admin);
-	if (!make_consumer(log) || !make_producer(log) || pthread_create(&log->thread, NULL, run, log) != 0)
+	if (!make_consumer(log) || !make_producer(log, &log->producer))
 		goto failed;
+	if (pthread_create(&log->thread, NULL, run, log) != 0) {
+		drain_producer(&log->producer);
+		goto failed;
+	}
 	*out = &log->base;
 	return STATUS_OK;
 
 failed:
-	end_producer(log);
 	free_log(log);
 	return STATUS_NO_MEMORY;
 }
