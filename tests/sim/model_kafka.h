@@ -9,11 +9,12 @@
  *                      └────► limbo: arrives at any time, or never
  *
  * It keeps Kafka's promises and nothing beyond: records of a link arrive in the
- * order in which they were appended, but for those that timed out, and those that were
- * overtaken because they had to be sent again; a record may
- * arrive twice, at once or at any time later; a commit takes effect as a whole but is seen in each table in
- * its own time; a writer of the tables that was fenced can commit nothing. The
- * promises can be broken on demand, to see that it is found out.
+ * order in which they were appended, but for those that timed out; a commit takes
+ * effect as a whole but is seen in each table in its own time; a writer of the
+ * tables that was fenced can commit nothing. The promises can be broken on demand,
+ * to see that it is found out. Of the log's producer it promises less than
+ * there is, since no guarantee is to rest on it: a record may arrive twice, at once or at any
+ * time later, and may be overtaken by later ones, as if it had to be sent again.
  */
 #ifndef KETA_MODEL_KAFKA_H
 #define KETA_MODEL_KAFKA_H
