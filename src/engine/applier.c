@@ -345,6 +345,8 @@ static void finish_item(struct applier *applier, struct item *item, enum status_
 
 	if (call == NULL)
 		return;
+	if (call->refusal == STATUS_NO_SPACE && (failure != STATUS_OK || item->applied.status != STATUS_OK))
+		atomic_store(&applier->engine->alarm_proposed, false); /* it was, in vain */
 	if (failure != STATUS_OK) {
 		call_fail(call, failure, NULL);
 	} else if (item->applied.status != STATUS_OK) {

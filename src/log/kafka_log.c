@@ -258,12 +258,13 @@ static void hand_over(struct kafka_log *log)
 {
 	while (log->waiting != NULL) {
 		struct entry *entry = log->waiting, *next = entry->next;
+		const size_t len = entry->len; /* once it is delivered, the thread frees it */
 
 		/* What cannot be taken now, for want of room or of a producer, is tried again. */
 		if (produce(log, entry) != RD_KAFKA_RESP_ERR_NO_ERROR)
 			break;
 		log->waiting = next;
-		log->waiting_bytes -= entry->len;
+		log->waiting_bytes -= len;
 		log->waiting_count--;
 	}
 	log->gather_until_us = 0;

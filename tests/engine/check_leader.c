@@ -1301,6 +1301,43 @@ START_TEST(a_heartbeat_goes_while_there_are_leases)
 }
 END_TEST
 
+static void on_told(struct call *call, bool slow)
+{
+	(void)slow;
+	*(enum status_code *)call->edge = call->status.code;
+	call_free(call);
+}
+
+/* No leader's affair, but this log can do it. */
+START_TEST(an_alarm_that_was_overtaken_can_be_proposed_again)
+{
+	static const struct call_ops OPS = {.finish = on_told};
+	const Pb__Barrier barrier = PB__BARRIER__INIT;
+	enum status_code told = STATUS_OK;
+	struct node node;
+	struct call *call = call_new(&OPS, &told, 1 << 20);
+	struct buf alarm;
+	uint64_t tag;
+
+	node_start(&node);
+	call->engine = node.engine;
+	atomic_fetch_add(&node.engine->in_flight, 1);
+	ck_assert(!propose_no_space(node.engine, call));
+	ck_assert_int_eq(propose_internal(node.engine, &barrier.base, NULL), STATUS_OK);
+	alarm = node.records[node.count - 2];
+	tag = node.tags[node.count - 2];
+	node.records[node.count - 2] = node.records[node.count - 1];
+	node.tags[node.count - 2] = node.tags[node.count - 1];
+	node.records[node.count - 1] = alarm;
+	node.tags[node.count - 1] = tag;
+	follow(&node);
+	ck_assert_int_eq(told, STATUS_TIMEOUT);
+	ck_assert(!atomic_load(&node.engine->alarm_proposed));
+	ck_assert(!atomic_load(&node.engine->alarm_nospace));
+	node_stop(&node);
+}
+END_TEST
+
 static void add_office(TCase *tcase)
 {
 	tcase_add_test(tcase, office_is_taken_in_its_order);
@@ -1323,6 +1360,7 @@ static void add_office(TCase *tcase)
 
 static void add_duties(TCase *tcase)
 {
+	tcase_add_test(tcase, an_alarm_that_was_overtaken_can_be_proposed_again);
 	tcase_add_test(tcase, a_checkpoint_is_written_and_told_of);
 	tcase_add_test(tcase, checkpoints_are_due_by_time_if_anything_was_applied);
 	tcase_add_test(tcase, checkpoints_are_due_by_bytes);
