@@ -15,7 +15,7 @@
 #include "sim/plants.h"
 #include "sim/sim.h"
 
-enum { SHOWN_MAX = 40, SEEDS_PER_BUG = 400 };
+enum { SHOWN_MAX = 40, SEEDS_PER_BUG = 1200 };
 
 static struct sim_counts counts;
 
