@@ -115,10 +115,6 @@ class KafkaPrograms(Programs):
         self.clusters = 0
         self.kafka = KafkaCluster(brokers=1, base_dir=self.dir, heap_mb=HEAP_MB, full_speed=True)
 
-    def start_kafka(self):
-        """Returns the seconds it took."""
-        return self.kafka.start()
-
     def remove(self):
         self.kafka.stop()
         super().remove()
@@ -287,7 +283,7 @@ class KafkaBench(Bench):
         self.programs = KafkaPrograms(args)
 
     def begin(self):
-        self.say("Kafka started in %.1f s" % self.programs.start_kafka())
+        self.say("Kafka started in %.1f s" % self.programs.kafka.start())
         self.programs.bare(CONNECTIONS, WARM_UP_SECONDS)
 
     def end(self):
