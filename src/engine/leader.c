@@ -246,14 +246,16 @@ static bool is_alone(struct leader *leader)
 	struct view *view = &leader->reader->view;
 	size_t members = 0;
 	sqlite3_stmt *stmt = view->stmts[SQL_MEMBERS];
+	int code;
 
 	if (view_refresh(view) != STATUS_OK)
 		return false;
-	while (sqlite3_step(stmt) == SQLITE_ROW)
+	while ((code = sqlite3_step(stmt)) == SQLITE_ROW)
 		members++;
 	sqlite3_reset(stmt);
 	view_rest(view);
-	return members == 1;
+	/* When they cannot all be read there may be more. */
+	return code == SQLITE_DONE && members == 1;
 }
 
 /* Says what the votes came to, where they differ. */
