@@ -107,6 +107,7 @@ bool maintenance_status(struct engine *engine, struct reader *reader, struct cal
 	if (response == NULL)
 		return call_fail(call, STATUS_NO_MEMORY, NULL);
 	pb__status_response__init(response);
+	early_await(engine);
 	status = view_refresh(&reader->view);
 	if (status == STATUS_OK)
 		status = fill_status(engine, &reader->view, &call->arena, response);
@@ -144,7 +145,9 @@ bool cluster_member_list(struct engine *engine, struct reader *reader, struct ca
 	const Pb__MemberListRequest *request = (const Pb__MemberListRequest *)call->request;
 
 	call->resume = run_member_list;
-	if (request->linearizable && !read_barrier(engine, call))
+	if (!request->linearizable)
+		early_await(engine);
+	else if (!read_barrier(engine, call))
 		return false;
 	return call->status.code != STATUS_OK || run_member_list(engine, reader, call);
 }

@@ -295,31 +295,6 @@ static enum status_code apply_record(struct applier *applier, size_t at, bool un
 	return status;
 }
 
-/* Applies the batch and commits. */
-static enum status_code apply_batch(struct applier *applier, bool undoable)
-{
-	struct store *st = applier->engine->store;
-	enum status_code status = store_begin(st);
-
-	if (status != STATUS_OK)
-		return status;
-	for (size_t i = applier->start; status == STATUS_OK && i < applier->end; i++) {
-		status = apply_record(applier, i, undoable);
-		/* What was before a record that cannot be applied is. */
-		if (status == STATUS_BAD_RECORD && i > applier->start && applier->engine->shared) {
-			applier->end = i;
-			status = STATUS_OK;
-		}
-	}
-	if (applier->engine->shared)
-		attempt_note(0);
-	if (status != STATUS_OK) {
-		store_rollback(st);
-		return status;
-	}
-	return store_commit(st);
-}
-
 static void count_request(const struct call *call)
 {
 	const ProtobufCMessageDescriptor *type = call->request->descriptor;
@@ -363,6 +338,60 @@ static void finish_item(struct applier *applier, struct item *item, enum status_
 	}
 	if (propose_settle(applier->engine, call))
 		call_finish(call, false);
+}
+
+/* Whether the client may hear of it before the commit: see engine/early.c. */
+static bool may_be_early(const struct call *call)
+{
+	const ProtobufCMessageDescriptor *type = call->request->descriptor;
+
+	return call->refusal == STATUS_OK &&
+	       (type == &pb__put_request__descriptor || type == &pb__txn_request__descriptor ||
+	        type == &pb__delete_range_request__descriptor);
+}
+
+/* All of the batch are applied. */
+static void answer_early(struct applier *applier)
+{
+	/* What was not committed last time may not be this time. */
+	if (atomic_load(&applier->engine->fault) != NULL)
+		return;
+	for (size_t i = applier->start; i < applier->end; i++) {
+		struct item *item = &applier->items[i];
+
+		if (item->call == NULL || !may_be_early(item->call))
+			continue;
+		early_begin(applier->engine);
+		finish_item(applier, item, STATUS_OK);
+		item->call = NULL;
+	}
+}
+
+/* Applies the batch and commits. */
+static enum status_code apply_batch(struct applier *applier, bool undoable)
+{
+	struct store *st = applier->engine->store;
+	enum status_code status = store_begin(st);
+
+	if (status != STATUS_OK)
+		return status;
+	for (size_t i = applier->start; status == STATUS_OK && i < applier->end; i++) {
+		status = apply_record(applier, i, undoable);
+		/* What was before a record that cannot be applied is. */
+		if (status == STATUS_BAD_RECORD && i > applier->start && applier->engine->shared) {
+			applier->end = i;
+			status = STATUS_OK;
+		}
+	}
+	if (applier->engine->shared)
+		attempt_note(0);
+	if (status != STATUS_OK) {
+		store_rollback(st);
+		return status;
+	}
+	if (applier->engine->shared)
+		answer_early(applier);
+	return store_commit(st);
 }
 
 /* A batch that could not be committed is refused. If the process ends before
@@ -514,6 +543,7 @@ static void run_batch(struct applier *applier)
 	metric_observe(METRIC_COMMIT_SECONDS, clock_us() - started_us);
 	note_outcome(engine, status);
 	publish(engine);
+	early_end(engine);
 	for (size_t i = applier->start; i < applier->end; i++)
 		finish_item(applier, &applier->items[i], engine->shared ? shared_failure(status) : status);
 	if (status == STATUS_OK && engine->shared)

@@ -73,7 +73,9 @@ static enum status_code init_engine(struct engine *engine)
 	pthread_mutex_init(&engine->read_lock, NULL);
 	pthread_mutex_init(&engine->tick_lock, NULL);
 	pthread_mutex_init(&engine->place_lock, NULL);
+	pthread_mutex_init(&engine->early_lock, NULL);
 	pthread_cond_init(&engine->read_ready, NULL);
+	pthread_cond_init(&engine->early_over, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&engine->tick, &monotonic);
@@ -198,7 +200,9 @@ void engine_stop(struct engine *engine)
 	buf_release(&engine->record);
 	free(engine->pending.slots);
 	pthread_cond_destroy(&engine->tick);
+	pthread_cond_destroy(&engine->early_over);
 	pthread_cond_destroy(&engine->read_ready);
+	pthread_mutex_destroy(&engine->early_lock);
 	pthread_mutex_destroy(&engine->place_lock);
 	pthread_mutex_destroy(&engine->tick_lock);
 	pthread_mutex_destroy(&engine->read_lock);

@@ -7,6 +7,7 @@
  *   kv.c, admin.c  a handler per RPC
  *   validate.c     refusals that need no state
  *   propose.c      a write becomes a record; the table of those that wait
+ *   early.c        answers ahead of the commit
  *   read.c         barriers, and the threads for long reads
  *   watermark.c    the other kind of barrier
  *   own_record.c   records of the engine's own that it waits for
@@ -205,6 +206,11 @@ struct engine {
 	pthread_t readers[ENGINE_READER_THREADS];
 	size_t reader_count;
 
+	_Atomic bool is_early; /* answers have gone out whose batch is not committed: see engine/early.c */
+	pthread_mutex_t early_lock;
+	pthread_cond_t early_over;
+	uint64_t early_turn; /* counts the ends */
+
 	pthread_t applier;
 	pthread_t housekeeper;
 	bool applier_started, housekeeper_started;
@@ -263,6 +269,14 @@ bool propose_has_space(const struct engine *engine, int64_t cost);
 /* Refuses the call for lack of space, after the alarm that says so is in force:
  * true when it is over, false when it waits for that. */
 bool propose_no_space(struct engine *engine, struct call *call);
+
+/* The applier answers the writes of a batch before it commits it; that is over, or has failed. */
+void early_begin(struct engine *engine);
+void early_end(struct engine *engine);
+
+/* To be called before the newest state is read without a barrier: returns when what was answered
+ * until now can be read. Any thread but the applier's. */
+void early_await(struct engine *engine);
 
 /* Waits until the newest state may be read. True when it may at once; false when
  * the call went to wait, and call->resume will be run on a reader thread. */

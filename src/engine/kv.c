@@ -130,7 +130,9 @@ bool kv_range(struct engine *engine, struct reader *reader, struct call *call)
 	call->resume = run_long_range;
 	call->resume_home = resume_range;
 	call->home = reader->shard != NULL ? reader : NULL;
-	if (!request->serializable && !read_barrier(engine, call))
+	if (request->serializable)
+		early_await(engine);
+	else if (!read_barrier(engine, call))
 		return false;
 	if (call->status.code != STATUS_OK)
 		return true;
@@ -169,7 +171,9 @@ static bool start_read_txn(struct engine *engine, struct reader *reader, struct 
 	call->resume = run_long_txn;
 	call->resume_home = resume_txn;
 	call->home = reader->shard != NULL ? reader : NULL;
-	if (!txn_is_serializable(request) && !read_barrier(engine, call))
+	if (txn_is_serializable(request))
+		early_await(engine);
+	else if (!read_barrier(engine, call))
 		return false;
 	if (call->status.code != STATUS_OK)
 		return true;

@@ -469,6 +469,8 @@ static void receive(struct stream *stream, const ProtobufCMessage *message)
 	const Pb__WatchRequest *request = (const Pb__WatchRequest *)message;
 	struct watch_stream *self = stream->state;
 
+	/* What the client knows to have happened is neither new to it nor still to come. */
+	early_await(stream->engine);
 	switch (request->request_union_case) {
 	case PB__WATCH_REQUEST__REQUEST_UNION_CREATE_REQUEST:
 		create(self, request->create_request);

@@ -665,13 +665,13 @@ START_TEST(a_renewal_that_waits_for_a_slow_disk_is_in_time)
 	station_grant(&station, 1, 600);
 	tape_open(&tape, &station, "Lease", "LeaseKeepAlive");
 	station_grant(&station, 2, 2);
-	fault_vfs_stall(true);
+	fault_vfs_stall(FAULT_SYNC);
 	errand_start(&put, &station, "KV", "Put", &make_put(&station.arena, "a", "1")->base, 0);
 	keep_alive(&tape, 1);
 	keep_alive(&tape, 1);
 	keep_alive(&tape, 2);
 	idle(&station, 2500);
-	fault_vfs_stall(false);
+	fault_vfs_stall(0);
 	call_free(errand_await(&put));
 	tape_next(&tape);
 	tape_next(&tape);

@@ -2,8 +2,8 @@
 /*
  * The engine with all its threads under a shared log of the test's, at the moments
  * at which they meet: a stop with records on their way, a confirmation before or
- * after its record, a barrier that fails, a read that goes home. Much of what is
- * proven here is that a sanitizer finds nothing.
+ * after its record, an answer before its commit, a barrier that fails, a read that
+ * goes home. Much of what is proven here is that a sanitizer finds nothing.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "engine/internal.h"
+#include "lib/fault_vfs.h"
 #include "lib/fixture.h"
 #include "lib/test.h"
 #include "log/election.h"
@@ -381,11 +382,13 @@ static bool leads(struct node *node)
 /* Joined. */
 static struct node *node_start(enum config_barrier barrier)
 {
-	struct store_options options = {.dir = fixture_path("stop"), .log_kind = LOG_KAFKA};
+	struct store_options options = {
+		.dir = fixture_path("stop"), .log_kind = LOG_KAFKA, .vfs = FAULT_VFS};
 	struct engine_cluster cluster = {.node_name = "test", .found = true};
 	struct node *node = calloc(1, sizeof *node);
 
 	ck_assert_ptr_nonnull(node);
+	fault_vfs_start(options.dir);
 	node->records = calloc(RECORDS_MAX, sizeof *node->records);
 	node->tags = calloc(RECORDS_MAX, sizeof *node->tags);
 	ck_assert(node->records != NULL && node->tags != NULL);
@@ -760,6 +763,182 @@ START_TEST(a_call_is_finished_once_in_whichever_order_its_ends_come)
 }
 END_TEST
 
+/* ---- Answers before the commit ---- */
+
+/* Asks without a barrier, on a thread of its own: it may have to wait. */
+struct asking {
+	struct stream stream; /* first; of a watch */
+	struct node *node;
+	const char *service, *method;
+	const ProtobufCMessage *request;
+	int64_t revision; /* at which it was answered, once the thread is joined */
+	_Atomic bool begun;
+	pthread_t thread;
+};
+
+static void on_unwanted_finish(struct call *call, bool slow)
+{
+	(void)call;
+	(void)slow;
+	ck_abort_msg("a read without a barrier ends where it came from");
+}
+
+static void ask_once(struct asking *asking, struct reader *reader)
+{
+	static const struct call_ops OPS = {.finish = on_unwanted_finish};
+	struct call *call = call_new(&OPS, NULL, CALL_CAP_BYTES);
+
+	ck_assert_ptr_nonnull(call);
+	call->method = method_by_name(asking->service, asking->method);
+	call->request = asking->request;
+	ck_assert(call_start(asking->node->engine, reader, call));
+	ck_assert_int_eq(call->status.code, STATUS_OK);
+	/* The header is the first field of each of these responses. */
+	asking->revision = ((const Pb__RangeResponse *)call->response)->header->revision;
+	call_free(call);
+}
+
+static void on_message(struct stream *stream, const ProtobufCMessage *response)
+{
+	((struct asking *)stream)->revision = ((const Pb__WatchResponse *)response)->header->revision;
+}
+
+static void on_own_wake(void *arg)
+{
+	(void)arg;
+}
+
+static void watch_from_now(struct asking *asking, struct reader *reader)
+{
+	static const struct stream_ops OPS = {.message = on_message};
+
+	ck_assert_int_eq(engine_reader_listen(reader, on_own_wake, NULL), STATUS_OK);
+	asking->stream.ops = &OPS;
+	asking->stream.method = method_by_name(asking->service, asking->method);
+	ck_assert(stream_open(asking->node->engine, reader, &asking->stream));
+	stream_receive(&asking->stream, asking->request);
+	stream_close(&asking->stream);
+}
+
+static void *run_asking(void *arg)
+{
+	struct asking *asking = arg;
+	struct reader *reader;
+
+	ck_assert_int_eq(engine_reader_new(asking->node->engine, &reader), STATUS_OK);
+	atomic_store(&asking->begun, true);
+	if (strcmp(asking->service, "Watch") == 0)
+		watch_from_now(asking, reader);
+	else
+		ask_once(asking, reader);
+	engine_reader_free(reader);
+	return NULL;
+}
+
+static void ask_begin(struct asking *asking, struct node *node, const char *service, const char *method,
+                      const ProtobufCMessage *request)
+{
+	*asking = (struct asking){.node = node, .service = service, .method = method, .request = request};
+	ck_assert_int_eq(pthread_create(&asking->thread, NULL, run_asking, asking), 0);
+	while (!atomic_load(&asking->begun))
+		pause_briefly();
+}
+
+static int64_t ask_end(struct asking *asking)
+{
+	pthread_join(asking->thread, NULL);
+	return asking->revision;
+}
+
+static Pb__TxnRequest *make_read_txn(struct node *node)
+{
+	Pb__TxnRequest *txn = make_txn(&node->arena);
+	Pb__RangeRequest *range = make_range(&node->arena, "k", NULL);
+
+	range->serializable = true;
+	txn_add_success(&node->arena, txn, &range->base);
+	return txn;
+}
+
+START_TEST(a_write_is_answered_before_its_commit_and_found_by_whoever_asks_then)
+{
+	enum { KINDS = 4 };
+	struct node *node = node_start(CONFIG_BARRIER_RECORD);
+	Pb__StatusRequest status = PB__STATUS_REQUEST__INIT;
+	Pb__WatchCreateRequest create = PB__WATCH_CREATE_REQUEST__INIT;
+	Pb__WatchRequest watch = PB__WATCH_REQUEST__INIT;
+	Pb__RangeRequest *range = make_range(&node->arena, "k", NULL);
+	struct asking asking[KINDS];
+	struct errand put;
+	int64_t revision;
+
+	range->serializable = true;
+	create.key = make_bytes(&node->arena, "k");
+	watch.request_union_case = PB__WATCH_REQUEST__REQUEST_UNION_CREATE_REQUEST;
+	watch.create_request = &create;
+	must_put(node);
+	AWAIT(node, is_all_applied);
+	fault_vfs_stall(FAULT_WRITE);
+	start_put(&put, node, 0);
+	await_finish(&put);
+	revision = ((const Pb__PutResponse *)put.call->response)->header->revision;
+	ck_assert_int_lt(atomic_load(&node->engine->revision), revision);
+	ask_begin(&asking[0], node, "KV", "Range", &range->base);
+	ask_begin(&asking[1], node, "KV", "Txn", &make_read_txn(node)->base);
+	ask_begin(&asking[2], node, "Maintenance", "Status", &status.base);
+	ask_begin(&asking[3], node, "Watch", "Watch", &watch.base);
+	for (int i = 0; i < CROWD; i++)
+		pause_briefly(); /* for those that would not wait */
+	fault_vfs_stall(0);
+	for (int i = 0; i < KINDS; i++)
+		ck_assert_int_eq(ask_end(&asking[i]), revision);
+	errand_end(&put, STATUS_OK);
+	ck_assert_int_lt(stop(node), STOP_MS);
+	node_free(node);
+}
+END_TEST
+
+static bool is_faulty(struct node *node)
+{
+	return atomic_load(&node->engine->fault) != NULL;
+}
+
+static bool is_well(struct node *node)
+{
+	return !is_faulty(node);
+}
+
+/* The write is in the log, and is applied again. Nobody waits for it meanwhile. */
+START_TEST(a_commit_that_fails_behind_an_answer_is_made_up_for)
+{
+	struct fault fault = {.calls = FAULT_WRITE, .at = 1, .from_then_on = true, .code = SQLITE_FULL};
+	struct node *node = node_start(CONFIG_BARRIER_RECORD);
+	Pb__RangeRequest *range = make_range(&node->arena, "k", NULL);
+	struct asking asking;
+	struct errand put;
+	int64_t revision;
+
+	range->serializable = true;
+	must_put(node);
+	AWAIT(node, is_all_applied);
+	fault_vfs_plan(&fault);
+	start_put(&put, node, 0);
+	await_finish(&put);
+	revision = ((const Pb__PutResponse *)put.call->response)->header->revision;
+	AWAIT(node, is_faulty);
+	ask_begin(&asking, node, "KV", "Range", &range->base);
+	ck_assert_int_eq(ask_end(&asking), revision - 1);
+	fault_vfs_plan(NULL);
+	AWAIT(node, is_well);
+	ask_begin(&asking, node, "KV", "Range", &range->base);
+	ck_assert_int_eq(ask_end(&asking), revision);
+	errand_end(&put, STATUS_OK);
+	must_put(node);
+	ck_assert_int_lt(stop(node), STOP_MS);
+	node_free(node);
+}
+END_TEST
+
 /* ---- What reads wait for ---- */
 
 static bool has_failed(struct node *node)
@@ -849,6 +1028,8 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, a_stop_does_not_wait_for_other_nodes_to_stop_writing);
 	tcase_add_loop_test(tcase, a_stop_under_traffic_is_clean_with_either_barrier, 0, 2);
 	tcase_add_test(tcase, a_call_is_finished_once_in_whichever_order_its_ends_come);
+	tcase_add_test(tcase, a_write_is_answered_before_its_commit_and_found_by_whoever_asks_then);
+	tcase_add_test(tcase, a_commit_that_fails_behind_an_answer_is_made_up_for);
 	tcase_add_loop_test(tcase, reads_whose_barrier_failed_are_answered_by_the_next, FATE_REFUSED,
 	                    FATE_LOST_UNTOLD + 1);
 	tcase_add_test(tcase, a_short_read_of_a_listening_reader_ends_on_its_own_thread);

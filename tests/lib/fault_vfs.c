@@ -32,7 +32,7 @@ static struct {
 /* The server's threads share the plan, the counts and the disk. */
 static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
 
-static _Atomic bool stalled;
+static _Atomic unsigned stalled; /* kinds of calls */
 
 static sqlite3_vfs *real_vfs;
 static sqlite3_vfs fault_vfs;
@@ -78,6 +78,12 @@ static int refuse(enum fault_call call)
 		return SQLITE_OK;
 	plan.happened = true;
 	return plan.fault.code != 0 ? plan.fault.code : natural_code(call);
+}
+
+static void await_leave(const struct file *file, enum fault_call call)
+{
+	while (file->disk != NULL && (atomic_load(&stalled) & call) != 0)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
 static struct file *to_file(sqlite3_file *base)
@@ -133,6 +139,7 @@ static int write_file(sqlite3_file *base, const void *data, int len, sqlite3_int
 
 	if (file->disk == NULL)
 		return file->real->pMethods->xWrite(file->real, data, len, offset);
+	await_leave(file, FAULT_WRITE);
 	pthread_mutex_lock(&guard);
 	code = put_bytes(file, data, len, offset);
 	pthread_mutex_unlock(&guard);
@@ -175,8 +182,7 @@ static int sync_file(sqlite3_file *base, int flags)
 	int code = SQLITE_OK;
 
 	(void)flags;
-	while (file->disk != NULL && atomic_load(&stalled))
-		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	await_leave(file, FAULT_SYNC);
 	pthread_mutex_lock(&guard);
 	if (file->disk != NULL)
 		code = make_durable(file);
@@ -352,7 +358,7 @@ static int delete_file(sqlite3_vfs *vfs, const char *path, int sync_directory)
 void fault_vfs_start(const char *dir)
 {
 	memset(&plan, 0, sizeof plan);
-	atomic_store(&stalled, false);
+	atomic_store(&stalled, 0);
 	assert(strlen(dir) < sizeof plan.dir);
 	memcpy(plan.dir, dir, strlen(dir) + 1);
 	disk_forget();
@@ -388,9 +394,9 @@ bool fault_vfs_happened(void)
 	return happened;
 }
 
-void fault_vfs_stall(bool stall)
+void fault_vfs_stall(unsigned calls)
 {
-	atomic_store(&stalled, stall);
+	atomic_store(&stalled, calls);
 }
 
 void fault_vfs_cut_at(int64_t call)

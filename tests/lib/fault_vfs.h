@@ -4,7 +4,7 @@
  * uses. Of the files below one directory it can
  *
  *   - let the N-th call of some kinds fail, once or from then on;
- *   - let syncs take as long as the test likes;
+ *   - let writes and syncs take as long as the test likes;
  *   - cut the power at the N-th call that changes anything: every call fails
  *     from then on, and fault_vfs_power_on puts in the place of the files what a
  *     disk may hold after that (lib/disk.h).
@@ -52,8 +52,9 @@ void fault_vfs_plan(const struct fault *fault);
 /* Whether the planned fault has happened. */
 bool fault_vfs_happened(void);
 
-/* Lets every sync that begins wait until that is taken back; from any thread. */
-void fault_vfs_stall(bool stalled);
+/* Lets every call of these kinds, FAULT_WRITE or FAULT_SYNC, that begins wait until
+ * that is taken back with 0; from any thread. */
+void fault_vfs_stall(unsigned calls);
 
 /* Cuts the power at the N-th write, truncation, sync or deletion from now. */
 void fault_vfs_cut_at(int64_t call);
