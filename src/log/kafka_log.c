@@ -37,6 +37,7 @@ enum {
 	GATHER_MAX_US = 5000,
 	HOLD_MS = 300, /* by then librdkafka gets what waits: the confirmation may never come */
 	WAITING_MAX_BYTES = 64 << 20,
+	LANDED_MAX_BYTES = 4 << 20,
 	GAUGE_INTERVAL_MS = 100,
 	RESTART_INTERVAL_MS = 1000, /* a new producer that dies at once is not made in a loop */
 	RANGE_INTERVAL_MS = 1000,
@@ -49,10 +50,11 @@ enum {
 
 /* A record on its way; librdkafka borrows it until it is delivered. */
 struct entry {
-	struct entry *next; /* while it waits */
+	struct entry *next; /* in whatever list it is */
 	uint64_t tag;
 	int64_t since_us;
-	int64_t after; /* Kafka's offset of the record that was to be read next then */
+	int64_t after;  /* Kafka's offset of the record that was to be read next then */
+	int64_t offset; /* Kafka's, once it is confirmed */
 	size_t len;
 	uint8_t data[];
 };
@@ -80,10 +82,18 @@ struct kafka_log {
 	int64_t restarted_ms;
 
 	size_t delivered; /* by the last poll; the thread's */
+	bool has_landed;  /* any of these; the thread's */
 	int poll_ms;      /* for the next; the thread's */
 	int64_t failures,
 		failed_ms; /* appends that failed since it was said, and when that was; the thread's */
 	bool was_up;       /* as the statistics told; the thread's */
+
+	/* Records of this node's that Kafka has, on their way to the poller: see take_landed. */
+	pthread_mutex_t landed_lock;
+	struct entry *landed; /* by offset */
+	struct entry **last_landed;
+	int64_t landed_end; /* behind the last of all that ever were */
+	size_t landed_bytes;
 
 	pthread_t thread;
 	atomic_bool stopping;
@@ -103,8 +113,10 @@ struct kafka_log {
 	bool out_of_range;
 	int64_t range_check_ms;
 	int64_t beyond_since_ms; /* 0: not */
+	/* Given out by the last poll. */
 	size_t held_count;
-	rd_kafka_message_t *held[POLL_MAX]; /* given out by the last poll */
+	rd_kafka_message_t *held[POLL_MAX];
+	struct entry *lent;
 
 	pthread_mutex_t read_lock; /* one reader of single records at a time */
 };
@@ -123,8 +135,8 @@ static void note_failure(struct kafka_log *log, rd_kafka_resp_err_t err)
 	log->failures = 0;
 }
 
-/* Tells what became of a record, and frees it. The thread only. */
-static void finish(struct kafka_log *log, struct entry *entry, rd_kafka_resp_err_t err)
+/* Tells what became of a record. The thread only. */
+static void tell(struct kafka_log *log, const struct entry *entry, rd_kafka_resp_err_t err)
 {
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		metric_observe(METRIC_LOG_APPEND_SECONDS, clock_us() - entry->since_us);
@@ -132,7 +144,53 @@ static void finish(struct kafka_log *log, struct entry *entry, rd_kafka_resp_err
 		note_failure(log, err);
 	kafka_note_refusal(log->kafka, err);
 	log_tell(&log->base, entry->tag, err == RD_KAFKA_RESP_ERR_NO_ERROR ? STATUS_OK : STATUS_TIMEOUT);
+}
+
+static void finish(struct kafka_log *log, struct entry *entry, rd_kafka_resp_err_t err)
+{
+	tell(log, entry, err);
 	free(entry);
+}
+
+/* A record that Kafka has confirmed is what will be read at its offset: the poller need not
+ * wait until it is, which takes two more threads to wake. Where it is too far ahead of
+ * what was read, it is. True when the entry was taken over. The thread only. */
+static bool land(struct kafka_log *log, struct entry *entry)
+{
+	int64_t ahead = entry->offset - atomic_load(&log->polled);
+	bool taken;
+
+	pthread_mutex_lock(&log->landed_lock);
+	taken = ahead >= 0 && ahead < POLL_MAX && entry->offset >= log->landed_end &&
+	        log->landed_bytes + entry->len <= LANDED_MAX_BYTES;
+	if (taken) {
+		entry->next = NULL;
+		*log->last_landed = entry;
+		log->last_landed = &entry->next;
+		log->landed_bytes += entry->len;
+		log->landed_end = entry->offset + 1;
+	}
+	pthread_mutex_unlock(&log->landed_lock);
+	return taken;
+}
+
+/* The next that landed if it has this offset, or is before it. */
+static struct entry *pop_landed(struct kafka_log *log, int64_t next)
+{
+	struct entry *entry;
+
+	pthread_mutex_lock(&log->landed_lock);
+	entry = log->landed;
+	if (entry != NULL && entry->offset > next)
+		entry = NULL;
+	if (entry != NULL) {
+		log->landed = entry->next;
+		log->landed_bytes -= entry->len;
+		if (log->landed == NULL)
+			log->last_landed = &log->landed;
+	}
+	pthread_mutex_unlock(&log->landed_lock);
+	return entry;
 }
 
 /* A new record stands behind all that was read before it was appended, unless the
@@ -153,12 +211,24 @@ static void take_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, voi
 {
 	struct kafka_client *client = opaque;
 	struct kafka_log *log = client->owner;
+	struct entry *entry = message->_private;
 
 	(void)rk;
 	log->delivered++;
 	look_at_offset(log, message);
-	finish(log, message->_private,
-	       atomic_load(&log->overtaken) ? RD_KAFKA_RESP_ERR__MSG_TIMED_OUT : message->err);
+	if (atomic_load(&log->overtaken) || message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+		finish(log, entry, message->err != RD_KAFKA_RESP_ERR_NO_ERROR
+		                           ? message->err
+		                           : RD_KAFKA_RESP_ERR__MSG_TIMED_OUT);
+		return;
+	}
+	/* It is the poller's when it has landed. */
+	entry->offset = message->offset;
+	tell(log, entry, RD_KAFKA_RESP_ERR_NO_ERROR);
+	if (land(log, entry))
+		log->has_landed = true;
+	else
+		free(entry);
 }
 
 static bool make_producer(struct kafka_log *log, struct producer *out)
@@ -482,6 +552,9 @@ static void *run(void *arg)
 		pthread_mutex_unlock(&log->append_lock);
 		log->delivered = 0;
 		rd_kafka_poll(rk, log->poll_ms); /* only this thread ends a producer */
+		if (log->has_landed)
+			rd_kafka_queue_yield(log->queue);
+		log->has_landed = false;
 		go_on(log, rk);
 		drain_retired(log);
 		rd_kafka_poll(log->consumer, 0);
@@ -497,11 +570,23 @@ static void *run(void *arg)
 	return NULL;
 }
 
+static void free_entries(struct entry *entry)
+{
+	while (entry != NULL) {
+		struct entry *next = entry->next;
+
+		free(entry);
+		entry = next;
+	}
+}
+
 static void release_held(struct kafka_log *log)
 {
 	for (size_t i = 0; i < log->held_count; i++)
 		rd_kafka_message_destroy(log->held[i]);
 	log->held_count = 0;
+	free_entries(log->lent);
+	log->lent = NULL;
 }
 
 static bool start_fetching(struct kafka_log *log)
@@ -540,8 +625,8 @@ static void take_message(struct kafka_log *log, rd_kafka_message_t *message, str
 	if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
 		take_error(log, message);
 	} else if (!log->broken && message->offset == log->next) {
-		records[*count] = (struct log_record){++log->next, message->payload, message->len};
-		log->held[(*count)++] = message;
+		records[(*count)++] = (struct log_record){++log->next, message->payload, message->len};
+		log->held[log->held_count++] = message;
 		log->beyond_since_ms = 0;
 		return;
 	} else if (!log->broken && message->offset > log->next) {
@@ -552,6 +637,23 @@ static void take_message(struct kafka_log *log, rd_kafka_message_t *message, str
 		log->broken = true;
 	}
 	rd_kafka_message_destroy(message);
+}
+
+/* Those of this node's that come next and that Kafka has confirmed. When they are read they
+ * are dropped, as all that was given out before. */
+static void take_landed(struct kafka_log *log, struct log_record *records, size_t max, size_t *count)
+{
+	struct entry *entry;
+
+	while (!log->broken && *count < max && (entry = pop_landed(log, log->next)) != NULL) {
+		if (entry->offset < log->next) { /* it was read in the meantime */
+			free(entry);
+			continue;
+		}
+		records[(*count)++] = (struct log_record){++log->next, entry->data, entry->len};
+		entry->next = log->lent;
+		log->lent = entry;
+	}
 }
 
 static enum status_code range_is_wrong(struct kafka_log *log, const char *what, int64_t low, int64_t high)
@@ -603,7 +705,7 @@ static enum status_code poll_records(struct log *base, struct log_record *record
 	struct kafka_log *log = (struct kafka_log *)base;
 	rd_kafka_message_t *messages[POLL_MAX];
 	rd_kafka_message_t *first;
-	ssize_t more = 0;
+	ssize_t more;
 
 	release_held(log);
 	*count = 0;
@@ -612,18 +714,20 @@ static enum status_code poll_records(struct log *base, struct log_record *record
 	if (log->out_of_range)
 		return timeout_ms > 0 ? check_range(log, timeout_ms) : STATUS_OK;
 
-	/* A batch is only waited for until it is full or the time is over, so the first comes alone. */
-	first = rd_kafka_consume_queue(log->queue, timeout_ms);
-	if (first == NULL)
-		return STATUS_OK;
-	take_message(log, first, records, count);
 	if (max > POLL_MAX)
 		max = POLL_MAX;
-	if (*count < max)
-		more = rd_kafka_consume_batch_queue(log->queue, 0, messages, max - *count);
+	take_landed(log, records, max, count);
+	/* A batch is only waited for until it is full or the time is over, so the first comes alone. */
+	first = *count < max ? rd_kafka_consume_queue(log->queue, *count > 0 ? 0 : timeout_ms) : NULL;
+	if (first != NULL)
+		take_message(log, first, records, count);
+	more = first != NULL && *count < max
+	               ? rd_kafka_consume_batch_queue(log->queue, 0, messages, max - *count)
+	               : 0;
 	for (ssize_t i = 0; i < more; i++)
 		take_message(log, messages[i], records, count);
-	log->held_count = *count;
+	/* Who woke this poll, perhaps. */
+	take_landed(log, records, max, count);
 	atomic_store(&log->polled, log->next);
 	/* What came before a hole is still good. */
 	return log->broken && *count == 0 ? STATUS_BAD_LOG : STATUS_OK;
@@ -733,7 +837,9 @@ static void free_log(struct kafka_log *log)
 		rd_kafka_destroy_flags(log->consumer, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 	if (log->trimmed != NULL)
 		rd_kafka_queue_destroy(log->trimmed);
+	free_entries(log->landed);
 	pthread_mutex_destroy(&log->append_lock);
+	pthread_mutex_destroy(&log->landed_lock);
 	pthread_mutex_destroy(&log->read_lock);
 	log_release(&log->base);
 	free(log);
@@ -798,8 +904,10 @@ enum status_code kafka_log_open(struct kafka *kafka, int64_t after, struct log *
 	log->next = after;
 	atomic_init(&log->polled, after);
 	log->last_waiting = &log->waiting;
+	log->last_landed = &log->landed;
 	atomic_init(&log->stopping, false);
 	pthread_mutex_init(&log->append_lock, NULL);
+	pthread_mutex_init(&log->landed_lock, NULL);
 	pthread_mutex_init(&log->read_lock, NULL);
 	if (admin == NULL)
 		goto failed;

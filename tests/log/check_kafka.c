@@ -389,6 +389,113 @@ START_TEST(many_threads_append_and_each_is_told_once)
 }
 END_TEST
 
+/* What Kafka has confirmed need not be read back, but comes in its place. */
+START_TEST(own_records_come_when_they_are_confirmed)
+{
+	static const rd_kafka_resp_err_t FAILS[] = {[0 ... 99] = RD_KAFKA_RESP_ERR_UNKNOWN};
+	int64_t begun;
+
+	append(0);
+	expect_records(1, 1, 0);
+	/* librdkafka asks again after half a second. */
+	rd_kafka_mock_push_request_errors_array(fixture.mock, API_FETCH, sizeof FAILS / sizeof *FAILS, FAILS);
+	begun = clock_ms();
+	for (uint64_t i = 1; i < 1000; i++) {
+		append(i);
+		if (i % 100 == 0)
+			expect_records(100, (int64_t)i - 98, (int)i - 99);
+	}
+	expect_records(99, 902, 901);
+	ck_assert_int_lt(clock_ms() - begun, LIMIT_MS / 2);
+	rd_kafka_mock_clear_request_errors(fixture.mock, API_FETCH);
+	for (uint64_t i = 1000; i < 1100; i++)
+		append(i);
+	expect_records(100, 1001, 1000);
+}
+END_TEST
+
+enum { SHARED_RECORDS = 3000 };
+
+/* A node's view of a log that two write. */
+struct follower {
+	struct log *log;
+	char letter; /* its records begin with it */
+	pthread_t thread;
+	_Atomic int done;
+	uint8_t seen[2 * SHARED_RECORDS]; /* letters in the log's order */
+};
+
+static void count_done(void *arg, uint64_t tag, enum status_code status)
+{
+	(void)tag;
+	ck_assert_int_eq(status, STATUS_OK);
+	((struct follower *)arg)->done++;
+}
+
+static void *append_mine(void *arg)
+{
+	struct follower *self = arg;
+	char text[16];
+
+	for (int i = 0; i < SHARED_RECORDS; i++) {
+		snprintf(text, sizeof text, "%c%d", self->letter, i);
+		ck_assert_int_eq(log_append(self->log, (const uint8_t *)text, strlen(text) + 1, 1),
+		                 STATUS_OK);
+		/* Now many at a time, now one. */
+		while (i % 7 == 0 && self->done < i)
+			pause_ms(0);
+	}
+	return NULL;
+}
+
+static void follow(struct follower *self)
+{
+	int64_t deadline = clock_ms() + LIMIT_MS;
+	struct log_record records[BATCH];
+	int next[2] = {0};
+	int count = 0;
+	size_t got;
+
+	while (count < 2 * SHARED_RECORDS) {
+		ck_assert_int_eq(log_poll(self->log, records, BATCH, &got, 100), STATUS_OK);
+		ck_assert_msg(clock_ms() < deadline, "only %d records came", count);
+		for (size_t i = 0; i < got; i++) {
+			const char *text = (const char *)records[i].data;
+
+			ck_assert_int_eq(records[i].offset, count + 1);
+			ck_assert_int_eq(atoi(text + 1), next[text[0] - 'a']++);
+			self->seen[count++] = (uint8_t)text[0];
+		}
+	}
+}
+
+static void *run_follow(void *arg)
+{
+	follow(arg);
+	return NULL;
+}
+
+START_TEST(two_that_append_read_the_same)
+{
+	static struct follower a = {.letter = 'a'}, b = {.letter = 'b'};
+	pthread_t reader;
+
+	a.log = fixture.log;
+	ck_assert_int_eq(kafka_log_open(fixture.kafka, 0, &b.log), STATUS_OK);
+	log_listen(a.log, count_done, &a);
+	log_listen(b.log, count_done, &b);
+	pthread_create(&a.thread, NULL, append_mine, &a);
+	pthread_create(&b.thread, NULL, append_mine, &b);
+	pthread_create(&reader, NULL, run_follow, &a);
+	follow(&b);
+	pthread_join(reader, NULL);
+	pthread_join(a.thread, NULL);
+	pthread_join(b.thread, NULL);
+	ck_assert_mem_eq(a.seen, b.seen, sizeof a.seen);
+	log_close(b.log);
+}
+END_TEST
+
 START_TEST(bounds_and_single_records_are_found)
 {
 	int64_t first, end;
@@ -804,6 +911,8 @@ static Suite *make_suite(void)
 	tcase_add_checked_fixture(log, set_up_log, tear_down);
 	tcase_add_test(log, records_are_read_in_the_order_of_their_appends);
 	tcase_add_test(log, many_threads_append_and_each_is_told_once);
+	tcase_add_test(log, own_records_come_when_they_are_confirmed);
+	tcase_add_test(log, two_that_append_read_the_same);
 	tcase_add_test(log, bounds_and_single_records_are_found);
 	tcase_add_test(log, a_log_goes_on_after_the_offset_it_was_opened_at);
 	tcase_add_test(log, a_waiting_poll_is_woken);
