@@ -398,7 +398,8 @@ START_TEST(own_records_come_when_they_are_confirmed)
 	append(0);
 	expect_records(1, 1, 0);
 	/* librdkafka asks again after half a second. */
-	rd_kafka_mock_push_request_errors_array(fixture.mock, API_FETCH, sizeof FAILS / sizeof *FAILS, FAILS);
+	rd_kafka_mock_push_request_errors_array(fixture.mock, API_FETCH, sizeof FAILS / sizeof *FAILS,
+	                                        FAILS);
 	begun = clock_ms();
 	for (uint64_t i = 1; i < 1000; i++) {
 		append(i);
