@@ -6,8 +6,9 @@
  * compaction drops and what the write-ahead log holds too much of is its work
  * as well, in small steps between two batches.
  *
- * Under a shared log a batch that cannot be committed here is applied by the
- * others: it is tried again until it can. A record that cannot be read stops
+ * Under a shared log writes are answered before the commit (engine/early.c), and a
+ * batch that cannot be committed here is applied by the others: it is tried again
+ * until it can. A record that cannot be read stops
  * this node, since nothing after it may be applied.
  */
 #include <stdlib.h>
@@ -409,7 +410,6 @@ static void note_outcome(struct engine *engine, enum status_code status)
 		return;
 	}
 	atomic_store(&engine->fault, status_code_text(status));
-	atomic_store(&engine->alarm_proposed, false); /* it may have been in there */
 	if (engine->shared && was_faulty)
 		return; /* it is the same batch again */
 	logger_error("applier",
@@ -428,8 +428,8 @@ static void take_rest(struct applier *applier)
 			read_record(applier, i, &rec); /* one that cannot be read has no call to be found */
 }
 
-/* Watchers and the lessor hear of the batch before its clients do: who has been
- * told of a write finds that what follows from it has begun. */
+/* Watchers and the lessor hear of the batch before its clients do, but for those that were
+ * answered early: who has been told of a write finds that what follows from it has begun. */
 static void tell(struct engine *engine, const struct store_state *old)
 {
 	struct store *st = engine->store;

@@ -17,6 +17,7 @@
 #include "base/wire.h"
 #include "engine/checkpoint.h"
 #include "engine/internal.h"
+#include "lib/fault_vfs.h"
 #include "lib/fixture.h"
 #include "lib/test.h"
 #include "log/election.h"
@@ -29,7 +30,8 @@ enum {
 	VOTES_MS = 3000,
 	UNFIT_MS = 3000,
 	INTERVAL_MS = 60000,
-	OTHER = 9, /* another member; its incarnation is 900 */
+	PAGE_BYTES = 4096, /* of SQLite's */
+	OTHER = 9,         /* another member; its incarnation is 900 */
 	THIRD = 10,
 };
 
@@ -312,8 +314,10 @@ static void node_open(struct node *node)
 {
 	struct engine_cluster cluster = {
 		.node_name = "test", .found = true, .manual = true, .incarnation = 77};
-	struct store_options options = {.dir = fixture_path("leader"), .log_kind = LOG_KAFKA};
+	struct store_options options = {
+		.dir = fixture_path("leader"), .log_kind = LOG_KAFKA, .vfs = FAULT_VFS};
 
+	fault_vfs_start(options.dir);
 	*node = (struct node){.stands = true, .now_ms = clock_ms()};
 	node->log.ops = &LOG_OPS;
 	node->tables.ops = &TABLES_OPS;
@@ -1140,6 +1144,45 @@ START_TEST(a_new_leader_cuts_nothing_before_its_second_checkpoint)
 }
 END_TEST
 
+/* Whichever of its reads fails, it does not take itself for the only one. */
+START_TEST(members_that_cannot_be_read_are_waited_for)
+{
+	static char url[PAGE_BYTES];
+	char *urls[] = {url};
+	Pb__Join join = PB__JOIN__INIT;
+	bool failed = true;
+	struct node node;
+
+	node_lead(&node);
+	join_other(&node, OTHER);
+	/* One whose row takes more than a page of the database, and can fail behind another. */
+	memset(url, 'x', sizeof url - 1);
+	join.number = 1;
+	join.name = join.version = (char[]){"n10"};
+	join.client_urls = urls;
+	join.n_client_urls = 1;
+	join.level = 1;
+	propose_other(&node, THIRD, &join.base);
+	follow(&node);
+	put_other(&node, "a");
+	ask_for_checkpoint(&node);
+	settle(&node);
+	check_transcript(&node, "barrier begin hash_ask put");
+	for (int at = 1; failed; at++) {
+		put_other(&node, "a"); /* what was read is to be read again */
+		fault_vfs_plan(&(struct fault){.calls = FAULT_READ, .at = at});
+		turn(&node);
+		failed = fault_vfs_happened();
+		fault_vfs_plan(NULL);
+		check_transcript(&node, "");
+	}
+	vote(&node, OTHER, true);
+	settle(&node);
+	check_transcript(&node, "put commit covered");
+	node_stop(&node);
+}
+END_TEST
+
 START_TEST(a_single_node_needs_no_confirmation)
 {
 	struct node node;
@@ -1375,6 +1418,7 @@ static void add_duties(TCase *tcase)
 	tcase_add_test(tcase, votes_that_come_while_the_rows_are_written_count);
 	tcase_add_test(tcase, an_answer_is_waited_for_no_longer_than_a_while);
 	tcase_add_test(tcase, a_new_leader_cuts_nothing_before_its_second_checkpoint);
+	tcase_add_test(tcase, members_that_cannot_be_read_are_waited_for);
 	tcase_add_test(tcase, a_single_node_needs_no_confirmation);
 	tcase_add_loop_test(tcase, a_dissenting_vote_leads_to_a_verdict, 0,
 	                    sizeof DISSENTS / sizeof *DISSENTS);
