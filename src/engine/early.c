@@ -4,12 +4,19 @@
  * applied cannot be lost: what this node's database makes of it can be had from the
  * log again. So its client need not wait for the commit. But who has been answered
  * must find what he wrote, at this node and at once: what is read without a barrier
- * waits until the commit is over, as little as that takes, where it came from.
+ * waits until the commit is over, on the thread that it came from, for it takes
+ * as little as a read does. When the disk stalls nobody waits for longer than once:
+ * what is read then may be old, as such reads may be.
  *
  *     applier      apply ── early_begin ── answers ── commit ── watchers told ── early_end
  *     event loop                             └ client ── read ── early_await ········ └ reads
  */
+#include <errno.h>
+#include <time.h>
+
 #include "engine/internal.h"
+
+enum { WAIT_MS = 100, NS_PER_MS = 1000000, NS_PER_SEC = 1000000000 };
 
 void early_begin(struct engine *engine)
 {
@@ -23,20 +30,33 @@ void early_end(struct engine *engine)
 	pthread_mutex_lock(&engine->early_lock);
 	atomic_store(&engine->is_early, false);
 	engine->early_turn++;
+	engine->early_stalls = false;
 	pthread_cond_broadcast(&engine->early_over);
 	pthread_mutex_unlock(&engine->early_lock);
 }
 
+/* Under the lock: whether that commit is still to come. */
+static bool is_owed(const struct engine *engine, uint64_t turn)
+{
+	return atomic_load(&engine->is_early) && engine->early_turn == turn;
+}
+
 void early_await(struct engine *engine)
 {
+	struct timespec until;
 	uint64_t turn;
 
 	if (!atomic_load(&engine->is_early))
 		return;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += WAIT_MS * NS_PER_MS;
+	until.tv_sec += until.tv_nsec / NS_PER_SEC;
+	until.tv_nsec %= NS_PER_SEC;
 	pthread_mutex_lock(&engine->early_lock);
 	/* The next batch is no concern of one who was answered in this. */
 	turn = engine->early_turn;
-	while (atomic_load(&engine->is_early) && engine->early_turn == turn)
-		pthread_cond_wait(&engine->early_over, &engine->early_lock);
+	while (is_owed(engine, turn) && !engine->early_stalls)
+		if (pthread_cond_timedwait(&engine->early_over, &engine->early_lock, &until) == ETIMEDOUT)
+			engine->early_stalls = is_owed(engine, turn);
 	pthread_mutex_unlock(&engine->early_lock);
 }

@@ -75,10 +75,10 @@ static enum status_code init_engine(struct engine *engine)
 	pthread_mutex_init(&engine->place_lock, NULL);
 	pthread_mutex_init(&engine->early_lock, NULL);
 	pthread_cond_init(&engine->read_ready, NULL);
-	pthread_cond_init(&engine->early_over, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&engine->tick, &monotonic);
+	pthread_cond_init(&engine->early_over, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	claims_init(&engine->claims);
 	buf_init(&engine->record);

@@ -210,6 +210,7 @@ struct engine {
 	pthread_mutex_t early_lock;
 	pthread_cond_t early_over;
 	uint64_t early_turn; /* counts the ends */
+	bool early_stalls;   /* somebody has waited in vain */
 
 	pthread_t applier;
 	pthread_t housekeeper;
@@ -275,7 +276,7 @@ void early_begin(struct engine *engine);
 void early_end(struct engine *engine);
 
 /* To be called before the newest state is read without a barrier: returns when what was answered
- * until now can be read. Any thread but the applier's. */
+ * until now can be read, or the disk stalls. Any thread but the applier's. */
 void early_await(struct engine *engine);
 
 /* Waits until the newest state may be read. True when it may at once; false when

@@ -5,7 +5,8 @@
  * and go together when all are: librdkafka, which would not send them before either,
  * lets its thread spin while it has some that must wait. When many append at a time the
  * next lot may gather for a moment besides: a request costs a broker, and everybody on the
- * way back, as much as some dozens of records do. A producer that died is replaced.
+ * way back, as much as some dozens of records do. There are two producers, but all that
+ * are unconfirmed at a time are with one. A producer that died is replaced.
  */
 #include "log/kafka_appender.h"
 
@@ -18,6 +19,8 @@
 #include "base/metrics.h"
 #include "log/kafka_internal.h"
 
+#define LINGER_MS "20"
+
 enum {
 	FAILURE_INTERVAL_MS = 10000, /* between two lines about appends that failed */
 	TICK_MS = 100,               /* of a poll, when nothing is delivered */
@@ -29,6 +32,7 @@ enum {
 	WAITING_MAX_BYTES = 64 << 20,
 	RESTART_INTERVAL_MS = 1000, /* a new producer that dies at once is not made in a loop */
 	CLOSE_FLUSH_MS = 1000,
+	AT_ONCE_MAX = 4, /* librdkafka sends another request while no more records are unconfirmed */
 	/* What may be kept for the follower, and how far ahead of him: what is further does not wait for
 	 * its confirmation, but for what comes before. */
 	LANDED_MAX_BYTES = 4 << 20,
@@ -40,13 +44,19 @@ struct producer {
 	rd_kafka_topic_t *topic;
 };
 
+/* A producer that sends what it gets at once, and one that waits until it is flushed. Of a large
+ * lot the first would send a part while the rest still comes, and that only when the part is
+ * confirmed, polling without a pause until then. */
+enum way { AT_ONCE, FLUSHED, WAYS };
+
 struct kafka_appender {
 	struct kafka *kafka;
 	struct log *log;
 	struct kafka_client client;
 
 	pthread_mutex_t lock; /* guards what follows, up to 'restarted_ms' */
-	struct producer producer;
+	struct producer producers[WAYS];
+	enum way current; /* who has the records that are under way */
 	size_t under_way; /* records that it has and has not confirmed */
 	struct kafka_entry *waiting;
 	struct kafka_entry **last_waiting;
@@ -145,17 +155,27 @@ struct kafka_entry *kafka_appender_pop(struct kafka_appender *self, int64_t next
 	return entry;
 }
 
-/* A new record stands behind all that was read before it was appended, unless the
- * topic is not the one that was read: it was made anew, or has lost its end. */
-static void look_at_offset(struct kafka_appender *self, const rd_kafka_message_t *message)
+/* Kafka's offset, or -1. librdkafka makes one up when the broker has only said that it has the record
+ * already, but no time: that comes with the offset, from the broker alone (the topic's
+ * message.timestamp.type). */
+static int64_t offset_of(const rd_kafka_message_t *message)
 {
-	const struct kafka_entry *entry = message->_private;
+	rd_kafka_timestamp_type_t type;
 
 	if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR || message->offset < 0 ||
-	    message->offset >= entry->after || atomic_exchange(&self->overtaken, true))
+	    rd_kafka_message_timestamp(message, &type) < 0 || type != RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME)
+		return -1;
+	return message->offset;
+}
+
+/* A new record stands behind all that was read before it was appended, unless the
+ * topic is not the one that was read: it was made anew, or has lost its end. */
+static void look_at_offset(struct kafka_appender *self, const struct kafka_entry *entry)
+{
+	if (entry->offset < 0 || entry->offset >= entry->after || atomic_exchange(&self->overtaken, true))
 		return;
 	logger_error("kafka", "the log is not the one that was read: a new record stands before older ones",
-	             LOG_I64("offset", message->offset + 1), LOG_I64("read_up_to", entry->after));
+	             LOG_I64("offset", entry->offset + 1), LOG_I64("read_up_to", entry->after));
 	self->has_news = true;
 }
 
@@ -167,7 +187,8 @@ static void take_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, voi
 
 	(void)rk;
 	self->delivered++;
-	look_at_offset(self, message);
+	entry->offset = offset_of(message);
+	look_at_offset(self, entry);
 	if (atomic_load(&self->overtaken) || message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
 		finish(self, entry,
 		       message->err != RD_KAFKA_RESP_ERR_NO_ERROR ? message->err
@@ -175,7 +196,6 @@ static void take_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, voi
 		return;
 	}
 	/* It is the follower's when it has landed. */
-	entry->offset = message->offset;
 	tell(self, entry, RD_KAFKA_RESP_ERR_NO_ERROR);
 	if (land(self, entry))
 		self->has_news = true;
@@ -183,7 +203,7 @@ static void take_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, voi
 		free(entry);
 }
 
-static bool make_producer(struct kafka_appender *self, struct producer *out)
+static bool make_producer(struct kafka_appender *self, enum way way, struct producer *out)
 {
 	char errstr[512];
 	rd_kafka_conf_t *conf = kafka_conf_new(self->kafka, KAFKA_APPENDER, errstr);
@@ -193,6 +213,9 @@ static bool make_producer(struct kafka_appender *self, struct producer *out)
 		return false;
 	}
 	rd_kafka_conf_set_dr_msg_cb(conf, take_delivery);
+	/* Should it not be flushed for once, that is when it sends. */
+	if (way == FLUSHED)
+		rd_kafka_conf_set(conf, "linger.ms", LINGER_MS, errstr, sizeof errstr);
 	out->rk = kafka_handle_new(&self->client, KAFKA_APPENDER, conf);
 	if (out->rk == NULL)
 		return false;
@@ -220,8 +243,9 @@ static void drain_producer(struct producer *producer)
 }
 
 /* Puts a new producer in the place of one that had a fatal error. The lock is held. */
-static bool replace_producer(struct kafka_appender *self)
+static bool replace_producer(struct kafka_appender *self, enum way way)
 {
+	struct producer *producer = &self->producers[way];
 	int64_t now = clock_ms();
 	struct producer made;
 	char errstr[512] = "";
@@ -229,14 +253,15 @@ static bool replace_producer(struct kafka_appender *self)
 	if (self->retired.rk != NULL || now - self->restarted_ms < RESTART_INTERVAL_MS)
 		return false;
 	self->restarted_ms = now;
-	rd_kafka_fatal_error(self->producer.rk, errstr, sizeof errstr);
-	if (!make_producer(self, &made))
+	rd_kafka_fatal_error(producer->rk, errstr, sizeof errstr);
+	if (!make_producer(self, way, &made))
 		return false;
 	/* None of them is to be sent after one that the new producer takes. */
-	rd_kafka_purge(self->producer.rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
-	self->retired = self->producer;
-	self->producer = made;
-	self->under_way = 0;
+	rd_kafka_purge(producer->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+	self->retired = *producer;
+	*producer = made;
+	if (way == self->current)
+		self->under_way = 0;
 	metric_add(METRIC_KAFKA_PRODUCER_RESTARTS, 1);
 	logger_warn("kafka", "producer restarted", LOG_STR("why", errstr));
 	return true;
@@ -248,13 +273,13 @@ static rd_kafka_resp_err_t produce(struct kafka_appender *self, struct kafka_ent
 	for (;;) {
 		rd_kafka_resp_err_t err;
 
-		if (rd_kafka_produce(self->producer.topic, 0, 0, entry->data, entry->len, NULL, 0, entry) ==
-		    0) {
+		if (rd_kafka_produce(self->producers[self->current].topic, 0, 0, entry->data, entry->len,
+		                     NULL, 0, entry) == 0) {
 			self->under_way++;
 			return RD_KAFKA_RESP_ERR_NO_ERROR;
 		}
 		err = rd_kafka_last_error();
-		if (err != RD_KAFKA_RESP_ERR__FATAL || !replace_producer(self))
+		if (err != RD_KAFKA_RESP_ERR__FATAL || !replace_producer(self, self->current))
 			return err;
 	}
 }
@@ -275,9 +300,22 @@ static bool is_gathered(const struct kafka_appender *self)
 	return self->crowd < GATHER_RECORDS || 4 * self->waiting_count >= 3 * self->crowd;
 }
 
+/* Ends the wait of a poll. The lock is held. */
+static void wake(struct kafka_appender *self)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_get_main(self->producers[AT_ONCE].rk);
+
+	rd_kafka_queue_yield(queue);
+	rd_kafka_queue_destroy(queue);
+}
+
 /* Gives the producer what waits. The lock is held. */
 static void hand_over(struct kafka_appender *self)
 {
+	if (self->under_way == 0)
+		self->current = self->waiting_count > AT_ONCE_MAX ? FLUSHED : AT_ONCE;
+	if (self->current == FLUSHED)
+		wake(self); /* the serving thread is to flush it */
 	while (self->waiting != NULL) {
 		struct kafka_entry *entry = self->waiting, *next = entry->next;
 		const size_t len = entry->len; /* once it is delivered, the thread frees it */
@@ -320,8 +358,10 @@ enum status_code kafka_appender_append(struct kafka_appender *self, const uint8_
 		if (code == STATUS_OK && self->under_way == 0 && is_gathered(self))
 			hand_over(self);
 	} else {
-		rd_kafka_resp_err_t err = produce(self, entry);
+		rd_kafka_resp_err_t err;
 
+		self->current = AT_ONCE;
+		err = produce(self, entry);
 		if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL)
 			code = STATUS_TOO_MANY_REQUESTS;
 		else if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -389,10 +429,11 @@ static void go_on(struct kafka_appender *self)
 	struct kafka_entry *expired = NULL;
 
 	pthread_mutex_lock(&self->lock);
-	if (self->producer.rk == self->polled)
+	if (self->producers[self->current].rk == self->polled)
 		self->under_way -= self->delivered;
-	if (rd_kafka_fatal_error(self->producer.rk, NULL, 0) != RD_KAFKA_RESP_ERR_NO_ERROR)
-		replace_producer(self);
+	for (enum way way = AT_ONCE; way < WAYS; way++)
+		if (rd_kafka_fatal_error(self->producers[way].rk, NULL, 0) != RD_KAFKA_RESP_ERR_NO_ERROR)
+			replace_producer(self, way);
 	if (self->under_way == 0 && self->delivered > 0)
 		begin_lot(self);
 	else if ((self->gather_until_us != 0 && clock_us() >= self->gather_until_us) ||
@@ -424,13 +465,25 @@ static void drain_retired(struct kafka_appender *self)
 
 bool kafka_appender_poll(struct kafka_appender *self)
 {
+	enum way way;
+	rd_kafka_t *other;
+	bool has_news;
+
+	/* Only this thread ends a producer. */
 	pthread_mutex_lock(&self->lock);
-	self->polled = self->producer.rk;
+	way = self->current == FLUSHED && self->under_way > 0 ? FLUSHED : AT_ONCE;
+	self->polled = self->producers[way].rk;
+	other = self->producers[way == FLUSHED ? AT_ONCE : FLUSHED].rk;
 	pthread_mutex_unlock(&self->lock);
+	rd_kafka_poll(other, 0); /* errors, statistics */
 	self->delivered = 0;
-	self->has_news = false;
-	rd_kafka_poll(self->polled, self->poll_ms); /* only this thread ends a producer */
-	return self->has_news;
+	if (way == FLUSHED)
+		rd_kafka_flush(self->polled, TICK_MS);
+	else
+		rd_kafka_poll(self->polled, self->poll_ms);
+	has_news = self->has_news;
+	self->has_news = false; /* what comes while a producer is drained is told of next time */
+	return has_news;
 }
 
 void kafka_appender_go_on(struct kafka_appender *self)
@@ -441,20 +494,17 @@ void kafka_appender_go_on(struct kafka_appender *self)
 
 void kafka_appender_wake(struct kafka_appender *self)
 {
-	rd_kafka_queue_t *queue;
-
 	pthread_mutex_lock(&self->lock);
-	queue = rd_kafka_queue_get_main(self->producer.rk);
+	wake(self);
 	pthread_mutex_unlock(&self->lock);
-	rd_kafka_queue_yield(queue);
-	rd_kafka_queue_destroy(queue);
 }
 
 void kafka_appender_finish(struct kafka_appender *self)
 {
 	hand_over(self); /* nobody appends any more */
-	rd_kafka_flush(self->producer.rk, CLOSE_FLUSH_MS);
-	drain_producer(&self->producer);
+	rd_kafka_flush(self->producers[self->current].rk, CLOSE_FLUSH_MS);
+	drain_producer(&self->producers[AT_ONCE]);
+	drain_producer(&self->producers[FLUSHED]);
 	drain_producer(&self->retired);
 	finish_all(self, self->waiting);
 	self->waiting = NULL;
@@ -485,7 +535,8 @@ enum status_code kafka_appender_new(struct kafka *kafka, struct log *log, int64_
 	atomic_init(&self->read_up_to, next);
 	pthread_mutex_init(&self->lock, NULL);
 	pthread_mutex_init(&self->landed_lock, NULL);
-	if (!make_producer(self, &self->producer)) {
+	if (!make_producer(self, AT_ONCE, &self->producers[AT_ONCE]) ||
+	    !make_producer(self, FLUSHED, &self->producers[FLUSHED])) {
 		kafka_appender_free(self);
 		return STATUS_NO_MEMORY;
 	}
@@ -497,7 +548,8 @@ void kafka_appender_free(struct kafka_appender *self)
 {
 	if (self == NULL)
 		return;
-	drain_producer(&self->producer);
+	drain_producer(&self->producers[AT_ONCE]);
+	drain_producer(&self->producers[FLUSHED]);
 	kafka_entries_free(self->landed);
 	pthread_mutex_destroy(&self->lock);
 	pthread_mutex_destroy(&self->landed_lock);

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/clock.h"
 #include "base/logger.h"
@@ -51,8 +52,10 @@ struct kafka_log {
 	rd_kafka_queue_t *queue;
 
 	/* The poller's. */
-	int64_t next; /* Kafka's offset of the record that comes next */
-	bool broken;  /* there is no going on */
+	int64_t next;                     /* Kafka's offset of the record that comes next */
+	int64_t fetched;                  /* and of the one that is to be read next; not behind 'next' */
+	uint64_t landed_hashes[POLL_MAX]; /* of those in between, by offset */
+	bool broken;                      /* there is no going on */
 	bool out_of_range;
 	int64_t range_check_ms;
 	int64_t beyond_since_ms; /* 0: not */
@@ -167,7 +170,7 @@ static void release_held(struct kafka_log *log)
 
 static bool start_fetching(struct kafka_log *log)
 {
-	if (rd_kafka_consume_start_queue(log->topic, 0, log->next, log->queue) == 0)
+	if (rd_kafka_consume_start_queue(log->topic, 0, log->fetched, log->queue) == 0)
 		return true;
 	logger_error("kafka", "log cannot be read",
 	             LOG_STR("why", rd_kafka_err2str(rd_kafka_last_error())));
@@ -194,39 +197,65 @@ static void take_error(struct kafka_log *log, const rd_kafka_message_t *message)
 	kafka_note_refusal(log->kafka, message->err);
 }
 
+static void check_hole(struct kafka_log *log, int64_t found)
+{
+	if (found == log->fetched)
+		return;
+	logger_error("kafka", "the log has a hole: records are missing from the topic",
+	             LOG_STR("topic", log->kafka->topics[TOPIC_COMMITS]),
+	             LOG_I64("wanted_offset", log->fetched + 1), LOG_I64("found_offset", found + 1));
+	log->broken = true;
+}
+
+/* One that was given out when it had landed is to be the same as it is read. */
+static void check_landed(struct kafka_log *log, const rd_kafka_message_t *message)
+{
+	if (XXH3_64bits(message->payload, message->len) == log->landed_hashes[message->offset % POLL_MAX])
+		return;
+	logger_error("kafka",
+	             "the log is not the one that was written: another record stands where one of this "
+	             "node's was confirmed",
+	             LOG_STR("topic", log->kafka->topics[TOPIC_COMMITS]),
+	             LOG_I64("offset", message->offset + 1));
+	log->broken = true;
+}
+
 /* Takes a message over. */
 static void take_message(struct kafka_log *log, rd_kafka_message_t *message, struct log_record *records,
                          size_t *count)
 {
 	if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
 		take_error(log, message);
-	} else if (!log->broken && message->offset == log->next) {
-		records[(*count)++] = (struct log_record){++log->next, message->payload, message->len};
-		log->held[log->held_count++] = message;
-		log->beyond_since_ms = 0;
-		return;
-	} else if (!log->broken && message->offset > log->next) {
-		logger_error("kafka", "the log has a hole: records are missing from the topic",
-		             LOG_STR("topic", log->kafka->topics[TOPIC_COMMITS]),
-		             LOG_I64("wanted_offset", log->next + 1),
-		             LOG_I64("found_offset", message->offset + 1));
-		log->broken = true;
+	} else if (!log->broken && message->offset >= log->fetched) {
+		check_hole(log, message->offset);
+		if (!log->broken && message->offset == log->next) {
+			records[(*count)++] =
+				(struct log_record){++log->next, message->payload, message->len};
+			log->held[log->held_count++] = message;
+			log->fetched = log->next;
+			return;
+		}
+		if (!log->broken) {
+			check_landed(log, message);
+			log->fetched++;
+		}
 	}
 	rd_kafka_message_destroy(message);
 }
 
-/* Those of this node's that come next and that Kafka has confirmed. When they are read they
- * are dropped, as all that was given out before. */
+/* Those of this node's that come next and that Kafka has confirmed, as long as not too many are
+ * to be read yet. */
 static void take_landed(struct kafka_log *log, struct log_record *records, size_t max, size_t *count)
 {
 	struct kafka_entry *entry;
 
-	while (!log->broken && *count < max &&
+	while (!log->broken && *count < max && log->next < log->fetched + POLL_MAX &&
 	       (entry = kafka_appender_pop(log->appender, log->next)) != NULL) {
 		if (entry->offset < log->next) { /* it was read in the meantime */
 			free(entry);
 			continue;
 		}
+		log->landed_hashes[log->next % POLL_MAX] = XXH3_64bits(entry->data, entry->len);
 		records[(*count)++] = (struct log_record){++log->next, entry->data, entry->len};
 		entry->next = log->lent;
 		log->lent = entry;
@@ -271,6 +300,9 @@ static enum status_code check_range(struct kafka_log *log, int timeout_ms)
 			return range_is_wrong(log, "the log ends before the next record", low, high);
 		return STATUS_OK;
 	}
+	log->beyond_since_ms = 0;
+	if (log->fetched < low) /* those that landed were cut off before they were read */
+		log->fetched = low;
 	rd_kafka_consume_stop(log->topic, 0);
 	log->out_of_range = !start_fetching(log);
 	return STATUS_OK;
@@ -470,7 +502,7 @@ enum status_code kafka_log_open(struct kafka *kafka, int64_t after, struct log *
 	log->was_up = true; /* that it answers need not be said at the start */
 	log->kafka = kafka;
 	log->follow_client = (struct kafka_client){.kafka = kafka, .owner = log, .stats = note_brokers};
-	log->next = after;
+	log->next = log->fetched = after;
 	atomic_init(&log->stopping, false);
 	pthread_mutex_init(&log->read_lock, NULL);
 	if (admin == NULL)

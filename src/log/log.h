@@ -3,9 +3,9 @@
  * The log: an ordered, durable sequence of records. Every change of the state
  * is one record; every node reads the same records in the same order.
  *
- * Offsets only grow, by one from record to record, from 1. A record appended is
- * read back by log_poll, by the node that appended it too, and that is the only
- * way to learn that it is in the log.
+ * Offsets only grow, by one from record to record, from 1. A record appended
+ * comes back from log_poll, at the node that appended it too, and that is the only
+ * way to learn that it is in the log, and where.
  *
  * Two implementations: embedded (log/embedded_log.h), where a record is
  * durable when the database transaction that applies it has committed, and

@@ -898,6 +898,35 @@ START_TEST(a_write_is_answered_before_its_commit_and_found_by_whoever_asks_then)
 }
 END_TEST
 
+/* An event loop has others to serve. */
+START_TEST(a_read_waits_for_a_commit_that_stalls_only_a_moment)
+{
+	struct node *node = node_start(CONFIG_BARRIER_RECORD);
+	Pb__RangeRequest *range = make_range(&node->arena, "k", NULL);
+	int64_t since_ms;
+	struct asking asking;
+	struct errand put;
+
+	range->serializable = true;
+	must_put(node);
+	AWAIT(node, is_all_applied);
+	fault_vfs_stall(FAULT_WRITE);
+	start_put(&put, node, 0);
+	await_finish(&put);
+	since_ms = clock_ms();
+	for (int i = 0; i < CROWD; i++) {
+		ask_begin(&asking, node, "KV", "Range", &range->base);
+		ask_end(&asking);
+	}
+	ck_assert_int_lt(clock_ms() - since_ms, WAIT_MS);
+	fault_vfs_stall(0);
+	errand_end(&put, STATUS_OK);
+	must_put(node);
+	ck_assert_int_lt(stop(node), STOP_MS);
+	node_free(node);
+}
+END_TEST
+
 static bool is_faulty(struct node *node)
 {
 	return atomic_load(&node->engine->fault) != NULL;
@@ -1029,6 +1058,7 @@ static Suite *make_suite(void)
 	tcase_add_loop_test(tcase, a_stop_under_traffic_is_clean_with_either_barrier, 0, 2);
 	tcase_add_test(tcase, a_call_is_finished_once_in_whichever_order_its_ends_come);
 	tcase_add_test(tcase, a_write_is_answered_before_its_commit_and_found_by_whoever_asks_then);
+	tcase_add_test(tcase, a_read_waits_for_a_commit_that_stalls_only_a_moment);
 	tcase_add_test(tcase, a_commit_that_fails_behind_an_answer_is_made_up_for);
 	tcase_add_loop_test(tcase, reads_whose_barrier_failed_are_answered_by_the_next, FATE_REFUSED,
 	                    FATE_LOST_UNTOLD + 1);

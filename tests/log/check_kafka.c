@@ -682,14 +682,37 @@ END_TEST
 
 START_TEST(fetching_goes_on_when_the_range_was_right_after_all)
 {
+	struct log *mine = fixture.log, *other;
+
 	append(0);
 	expect_records(1, 1, 0);
 	rd_kafka_mock_push_request_errors(fixture.mock, API_FETCH, 2,
 	                                  RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
 	                                  RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE);
+	ck_assert_int_eq(kafka_log_open(fixture.kafka, 0, &other), STATUS_OK);
+	fixture.log = other; /* what it writes the first one has to read */
 	for (uint64_t i = 1; i < 10; i++)
 		append(i);
+	fixture.log = mine;
 	expect_records(9, 2, 1);
+	log_close(other);
+}
+END_TEST
+
+/* What a broker says to have already it gives no offset for. */
+START_TEST(a_record_without_an_offset_is_not_taken_for_one_that_landed)
+{
+	append(0);
+	wait_done(1);
+	expect_records(1, 1, 0);
+	rd_kafka_mock_push_request_errors(fixture.mock, API_PRODUCE, 2,
+	                                  RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER,
+	                                  RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER);
+	for (uint64_t i = 1; i < 20; i++)
+		append(i);
+	wait_done(20);
+	append(20); /* the mock has none of the others */
+	expect_records(1, 2, 20);
 }
 END_TEST
 
@@ -924,6 +947,7 @@ static Suite *make_suite(void)
 	tcase_add_test(log, a_full_queue_refuses);
 	tcase_add_test(log, what_is_under_way_at_the_end_is_told);
 	tcase_add_test(log, fetching_goes_on_when_the_range_was_right_after_all);
+	tcase_add_test(log, a_record_without_an_offset_is_not_taken_for_one_that_landed);
 	tcase_add_test(log, metrics_tell_of_the_log);
 	suite_add_tcase(suite, log);
 
