@@ -57,6 +57,6 @@ void early_await(struct engine *engine)
 	turn = engine->early_turn;
 	while (is_owed(engine, turn) && !engine->early_stalls)
 		if (pthread_cond_timedwait(&engine->early_over, &engine->early_lock, &until) == ETIMEDOUT)
-			engine->early_stalls = is_owed(engine, turn);
+			engine->early_stalls |= is_owed(engine, turn);
 	pthread_mutex_unlock(&engine->early_lock);
 }

@@ -314,8 +314,6 @@ static void hand_over(struct kafka_appender *self)
 {
 	if (self->under_way == 0)
 		self->current = self->waiting_count > AT_ONCE_MAX ? FLUSHED : AT_ONCE;
-	if (self->current == FLUSHED)
-		wake(self); /* the serving thread is to flush it */
 	while (self->waiting != NULL) {
 		struct kafka_entry *entry = self->waiting, *next = entry->next;
 		const size_t len = entry->len; /* once it is delivered, the thread frees it */
@@ -327,6 +325,8 @@ static void hand_over(struct kafka_appender *self)
 		self->waiting_bytes -= len;
 		self->waiting_count--;
 	}
+	if (self->current == FLUSHED && self->under_way > 0)
+		wake(self); /* the serving thread is to flush it */
 	self->gather_until_us = 0;
 	if (self->waiting == NULL)
 		self->last_waiting = &self->waiting;
@@ -475,9 +475,11 @@ bool kafka_appender_poll(struct kafka_appender *self)
 	self->polled = self->producers[way].rk;
 	other = self->producers[way == FLUSHED ? AT_ONCE : FLUSHED].rk;
 	pthread_mutex_unlock(&self->lock);
-	rd_kafka_poll(other, 0); /* errors, statistics */
 	self->delivered = 0;
-	if (way == FLUSHED)
+	rd_kafka_poll(other, 0); /* errors, statistics; and of a lot that it got since */
+	if (self->delivered > 0)
+		self->polled = other;
+	else if (way == FLUSHED)
 		rd_kafka_flush(self->polled, TICK_MS);
 	else
 		rd_kafka_poll(self->polled, self->poll_ms);

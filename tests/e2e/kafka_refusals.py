@@ -219,7 +219,8 @@ def a_log_made_anew_beside_a_checkpoint_is_refused(world):
     node.refuse(BAD_DATA, "the log ends before the newest checkpoint", limit_sec=SHORT_LOG_LIMIT_SEC)
     node.expect_said("delete all of them and the data directory of every node")
     world.run("kafka-topics.sh --bootstrap-server %s --delete --topic '%s.*'" % (kafka.bootstrap, prefix))
-    poll(lambda: not any(kafka.partitions(prefix + name) for name in TOPICS), MEND_LIMIT_SEC, "the end of the topics")
+    poll(lambda: not any(kafka.partitions(prefix + name, broker.number) for name in TOPICS
+                         for broker in kafka.answering()), MEND_LIMIT_SEC, "the end of the topics")
     node.start()
     node.put("new", "1")
 

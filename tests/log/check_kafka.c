@@ -702,15 +702,16 @@ END_TEST
 /* What a broker says to have already it gives no offset for. */
 START_TEST(a_record_without_an_offset_is_not_taken_for_one_that_landed)
 {
+	static const rd_kafka_resp_err_t HAS[] = {[0 ... 19] = RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER};
+
 	append(0);
 	wait_done(1);
 	expect_records(1, 1, 0);
-	rd_kafka_mock_push_request_errors(fixture.mock, API_PRODUCE, 2,
-	                                  RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER,
-	                                  RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER);
+	rd_kafka_mock_push_request_errors_array(fixture.mock, API_PRODUCE, sizeof HAS / sizeof *HAS, HAS);
 	for (uint64_t i = 1; i < 20; i++)
 		append(i);
 	wait_done(20);
+	rd_kafka_mock_clear_request_errors(fixture.mock, API_PRODUCE);
 	append(20); /* the mock has none of the others */
 	expect_records(1, 2, 20);
 }
