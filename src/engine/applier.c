@@ -344,11 +344,13 @@ static void finish_item(struct applier *applier, struct item *item, enum status_
 /* Whether the client may hear of it before the commit: see engine/early.c. */
 static bool may_be_early(const struct call *call)
 {
-	const ProtobufCMessageDescriptor *type = call->request->descriptor;
+	const ProtobufCMessageDescriptor *type;
 
-	return call->refusal == STATUS_OK &&
-	       (type == &pb__put_request__descriptor || type == &pb__txn_request__descriptor ||
-	        type == &pb__delete_range_request__descriptor);
+	if (call->refusal != STATUS_OK)
+		return false; /* its record is not its request's */
+	type = call->request->descriptor;
+	return type == &pb__put_request__descriptor || type == &pb__txn_request__descriptor ||
+	       type == &pb__delete_range_request__descriptor;
 }
 
 /* All of the batch are applied. */

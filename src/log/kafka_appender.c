@@ -45,8 +45,8 @@ struct producer {
 };
 
 /* A producer that sends what it gets at once, and one that waits until it is flushed. Of a large
- * lot the first would send a part while the rest still comes, and that only when the part is
- * confirmed, polling without a pause until then. */
+ * lot the first would send what has come when its thread wakes, and the rest when that is confirmed,
+ * polling without a pause until then. */
 enum way { AT_ONCE, FLUSHED, WAYS };
 
 struct kafka_appender {
