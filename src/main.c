@@ -213,7 +213,7 @@ static enum status_code await_ready(struct server *server)
 	engine_info(server->engine, &info);
 	from = info.applied_offset;
 	while (!info.ready && !asked.stop && engine_verdict(server->engine) == STATUS_OK) {
-		progress_set(info.applied_offset - from, info.log_end_offset - from);
+		progress_set(info.applied_offset - from, info.newest_offset - from);
 		nanosleep(&pause, NULL);
 		engine_info(server->engine, &info);
 	}

@@ -212,9 +212,7 @@ static void read_log(const struct engine_info *info)
 	metric_set_label(METRIC_STATE_HASH, hash);
 	metric_set(METRIC_HAS_LEADER, info->has_leader);
 	metric_set(METRIC_IS_LEADER, info->leads);
-	metric_set(METRIC_LOG_LAG, info->log_end_offset > info->applied_offset
-	                                   ? info->log_end_offset - 1 - info->applied_offset
-	                                   : 0);
+	metric_set(METRIC_LOG_LAG, info->newest_offset - info->applied_offset);
 }
 
 static void read_gauges(struct engine *engine, struct reader *reader)

@@ -225,9 +225,9 @@ static void fill_shared_info(struct engine *engine, struct engine_info *out)
 	hash = atomic_load(&engine->state_hash);
 	pthread_mutex_unlock(&engine->place_lock);
 	out->state_hash = hash;
-	out->log_end_offset = metric_value(METRIC_LOG_END);
-	if (out->log_end_offset < out->applied_offset)
-		out->log_end_offset = out->applied_offset;
+	out->newest_offset = metric_value(METRIC_LOG_END);
+	if (out->newest_offset < out->applied_offset)
+		out->newest_offset = out->applied_offset;
 	leader_checkpoint_info(engine->leader, &checkpoint_offset, &checkpoint_age_ms);
 	metric_set(METRIC_CHECKPOINT_OFFSET, checkpoint_offset);
 	metric_set(METRIC_CHECKPOINT_AGE, checkpoint_age_ms * 1000);

@@ -61,12 +61,12 @@ struct engine_info {
 	const char *fault; /* why nothing can be written now, a static text; NULL while well */
 	/* The rest is for nodes whose log is shared; all zero where it is not. */
 	bool shared;
-	bool ready;             /* it has caught up with the log and may answer */
-	bool leads;             /* this node is the leader, with the term in force */
-	bool has_leader;        /* some node is */
-	const char *log_fault;  /* why the log cannot be followed now, a static text; NULL while well */
-	int64_t log_end_offset; /* behind the newest record known of; applied_offset + 1 when caught up */
-	uint64_t state_hash;    /* over the state as of applied_offset */
+	bool ready;            /* it has caught up with the log and may answer */
+	bool leads;            /* this node is the leader, with the term in force */
+	bool has_leader;       /* some node is */
+	const char *log_fault; /* why the log cannot be followed now, a static text; NULL while well */
+	int64_t newest_offset; /* of the newest record known of; applied_offset when caught up */
+	uint64_t state_hash;   /* over the state as of applied_offset */
 };
 
 /* Starts the threads. 'log' and 'store' are borrowed and outlive the engine;

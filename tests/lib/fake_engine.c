@@ -188,7 +188,7 @@ void engine_info(struct engine *engine, struct engine_info *out)
 		.leads = false,
 		.has_leader = engine->shared && engine->log_fault == NULL,
 		.log_fault = engine->log_fault,
-		.log_end_offset = engine->shared ? 10 : 0,
+		.newest_offset = engine->shared ? 10 : 0,
 		.state_hash = engine->shared ? 0xabc : 0,
 	};
 	pthread_mutex_unlock(&engine->lock);
