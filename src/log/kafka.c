@@ -587,20 +587,24 @@ failed:
 	return code;
 }
 
+static void free_admin(rd_kafka_t *rk, rd_kafka_topic_t *const topics[static TOPIC_COUNT])
+{
+	struct kafka_client *client = rd_kafka_opaque(rk);
+
+	for (int i = 0; i < TOPIC_COUNT; i++) {
+		if (topics[i] != NULL)
+			rd_kafka_topic_destroy(topics[i]);
+	}
+	rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	free(client);
+}
+
 void kafka_close(struct kafka *kafka)
 {
 	if (kafka == NULL)
 		return;
-	if (kafka->admin != NULL) {
-		struct kafka_client *client = rd_kafka_opaque(kafka->admin);
-
-		for (int i = 0; i < TOPIC_COUNT; i++) {
-			if (kafka->admin_topics[i] != NULL)
-				rd_kafka_topic_destroy(kafka->admin_topics[i]);
-		}
-		rd_kafka_destroy_flags(kafka->admin, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
-		free(client);
-	}
+	if (kafka->admin != NULL)
+		free_admin(kafka->admin, kafka->admin_topics);
 	for (int i = 0; i < TOPIC_COUNT; i++)
 		free(kafka->topics[i]);
 	free(kafka->group);
@@ -628,6 +632,7 @@ static rd_kafka_t *make_admin(struct kafka *kafka)
 
 rd_kafka_t *kafka_admin(struct kafka *kafka)
 {
+	rd_kafka_topic_t *topics[TOPIC_COUNT];
 	rd_kafka_t *made, *rk;
 
 	pthread_mutex_lock(&kafka->lock);
@@ -635,25 +640,21 @@ rd_kafka_t *kafka_admin(struct kafka *kafka)
 	pthread_mutex_unlock(&kafka->lock);
 	if (rk != NULL)
 		return rk;
-	/* Not under the lock: making a handle may log, which takes it. */
+	/* Not under the lock: making a handle, or a topic of one, may log, which takes it. */
 	made = make_admin(kafka);
 	if (made == NULL)
 		return NULL;
+	for (int i = 0; i < TOPIC_COUNT; i++)
+		topics[i] = rd_kafka_topic_new(made, kafka->topics[i], NULL);
 	pthread_mutex_lock(&kafka->lock);
-	if (kafka->admin == NULL) {
-		kafka->admin = made;
-		for (int i = 0; i < TOPIC_COUNT; i++)
-			kafka->admin_topics[i] = rd_kafka_topic_new(made, kafka->topics[i], NULL);
-		made = NULL;
-	}
 	rk = kafka->admin;
-	pthread_mutex_unlock(&kafka->lock);
-	if (made != NULL) {
-		struct kafka_client *client = rd_kafka_opaque(made);
-
-		rd_kafka_destroy_flags(made, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
-		free(client);
+	if (rk == NULL) {
+		rk = kafka->admin = made;
+		memcpy(kafka->admin_topics, topics, sizeof topics);
 	}
+	pthread_mutex_unlock(&kafka->lock);
+	if (rk != made) /* another thread was faster */
+		free_admin(made, topics);
 	return rk;
 }
 

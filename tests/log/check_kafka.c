@@ -332,6 +332,47 @@ START_TEST(who_cannot_be_reached_is_named_after_the_time_out)
 }
 END_TEST
 
+static void *keep_busy(void *arg)
+{
+	const atomic_bool *stop = arg;
+
+	while (!*stop)
+		;
+	return NULL;
+}
+
+/* A client that is being made may have something to say, for which our lock is taken; with a broker
+ * that it takes for an old one it has, if it is connected by then. */
+START_TEST(a_client_can_be_made_while_it_warns)
+{
+	enum { TIMES = 60, BUSY = 8 };
+	static struct kafka_property OLD[] = {{"api.version.request", "false", "test"},
+	                                      {"broker.version.fallback", "0.10.0", "test"}};
+	struct kafka_options options = fixture.options;
+	pthread_t busy[BUSY];
+	atomic_bool stop = false;
+
+	options.timeout_ms = 20;
+	options.properties = OLD;
+	options.property_count = sizeof OLD / sizeof *OLD;
+	for (int i = 0; i < BUSY; i++)
+		pthread_create(&busy[i], NULL, keep_busy, &stop);
+	for (int i = 0; i < TIMES; i++) {
+		struct kafka *kafka;
+		struct buf why;
+
+		buf_init(&why);
+		ck_assert_int_eq(kafka_open(&options, &kafka), STATUS_OK);
+		kafka_check(kafka, &why); /* the mock does not know enough for it to succeed */
+		kafka_close(kafka);
+		buf_release(&why);
+	}
+	stop = true;
+	for (int i = 0; i < BUSY; i++)
+		pthread_join(busy[i], NULL);
+}
+END_TEST
+
 /* --- the log --- */
 
 START_TEST(records_are_read_in_the_order_of_their_appends)
@@ -953,6 +994,7 @@ static Suite *make_suite(void)
 	suite_add_tcase(suite, log);
 
 	tcase_add_checked_fixture(rest, set_up, tear_down);
+	tcase_add_test(rest, a_client_can_be_made_while_it_warns);
 	tcase_add_test(rest, rows_are_read_as_they_were_put);
 	tcase_add_test(rest, a_reader_that_refuses_a_row_ends_the_reading);
 	tcase_add_test(rest, a_writer_that_was_fenced_says_so_until_it_takes_again);
