@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
 
-#include <time.h>
+#include <stddef.h>
 
 static int64_t (*replaced_monotonic_us)(void);
 static int64_t (*replaced_wall_us)(void);
@@ -28,6 +28,13 @@ int64_t clock_us(void)
 int64_t clock_ms(void)
 {
 	return clock_us() / 1000;
+}
+
+struct timespec clock_deadline(int64_t after_ms)
+{
+	int64_t until_us = read_us(CLOCK_MONOTONIC) + after_ms * 1000;
+
+	return (struct timespec){.tv_sec = until_us / 1000000, .tv_nsec = until_us % 1000000 * 1000};
 }
 
 int64_t clock_wall_ms(void)

@@ -4,10 +4,15 @@
 #define KETA_CLOCK_H
 
 #include <stdint.h>
+#include <time.h>
 
 /* Monotonic: for time-outs, durations and leases. */
 int64_t clock_ms(void);
 int64_t clock_us(void);
+
+/* So many milliseconds from now by the system's CLOCK_MONOTONIC, replaced or not: for
+ * pthread_cond_timedwait on a condition with that clock. */
+struct timespec clock_deadline(int64_t after_ms);
 
 /* Makes both clocks tell what these functions do, in microseconds: for tests
  * that pass time themselves. NULL: the system's again. While nothing else runs. */

@@ -8,8 +8,8 @@
  *
  * Under a shared log writes are answered before the commit (engine/early.c), and a
  * batch that cannot be committed here is applied by the others: it is tried again
- * until it can. A record that cannot be read stops
- * this node, since nothing after it may be applied.
+ * until it can. A record that cannot be read stops this node, since nothing after
+ * it may be applied.
  */
 #include <stdlib.h>
 #include <time.h>

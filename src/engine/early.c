@@ -12,11 +12,11 @@
  *     event loop                             └ client ── read ── early_await ········ └ reads
  */
 #include <errno.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "engine/internal.h"
 
-enum { WAIT_MS = 100, NS_PER_MS = 1000000, NS_PER_SEC = 1000000000 };
+enum { WAIT_MS = 100 };
 
 void early_begin(struct engine *engine)
 {
@@ -48,10 +48,7 @@ void early_await(struct engine *engine)
 
 	if (!atomic_load(&engine->is_early))
 		return;
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += WAIT_MS * NS_PER_MS;
-	until.tv_sec += until.tv_nsec / NS_PER_SEC;
-	until.tv_nsec %= NS_PER_SEC;
+	until = clock_deadline(WAIT_MS);
 	pthread_mutex_lock(&engine->early_lock);
 	/* The next batch is no concern of one who was answered in this. */
 	turn = engine->early_turn;

@@ -5,7 +5,6 @@
  * are due, and automatic compaction.
  */
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/logger.h"
@@ -50,14 +49,8 @@ static void propose_compaction(struct engine *engine, int64_t revision)
 
 static void pause_tick(struct engine *engine)
 {
-	struct timespec until;
+	const struct timespec until = clock_deadline(TICK_MS);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += (long)TICK_MS * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	pthread_mutex_lock(&engine->tick_lock);
 	if (!atomic_load(&engine->stopping))
 		pthread_cond_timedwait(&engine->tick, &engine->tick_lock, &until);

@@ -6,7 +6,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "base/clock.h"
 
 struct entry {
 	struct entry *next;
@@ -75,15 +76,8 @@ static void free_entries(struct entry *entry)
 
 static void wait_filled(struct embedded_log *log, int timeout_ms)
 {
-	struct timespec until;
+	const struct timespec until = clock_deadline(timeout_ms);
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += timeout_ms / 1000;
-	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	while (log->head == NULL && !log->woken) {
 		log->waiting = true;
 		if (pthread_cond_timedwait(&log->filled, &log->lock, &until) == ETIMEDOUT)
